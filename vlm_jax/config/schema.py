@@ -1,0 +1,171 @@
+"""The typed schema of a run: the only one. Field comments are the reference documentation (docs/reference/config.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    path: tuple[str, ...] = ()  # data set directories, as `data build|simulate --out` named them
+    weights: tuple[float, ...] = ()  # mixture weight of each path in training; empty = by number of records
+    split: str = "kfold:5:0"  # kfold:N:I, loo:ID or list:FILE, for all or source=rule,source=rule
+    group_by: str = ""  # patient, procedure or sequence (or source=rule,...); empty = the strictest the source has
+    validation_fraction: float = 0.25  # share of the groups that are not in test (at least one)
+    image_size: int = 224  # pixels, square
+    prompt_length: int = 64  # tokens S
+    target_length: int = 32  # tokens T, task token and [EOS] included
+    landmark_labels: str = "activity"  # activity (the paper's reading) or visible (the frame's own)
+    tokenizer: str = ""  # a tokenizer.json; empty = WordPiece trained on the training texts
+    vocab_size: int = 4096  # of the trained tokenizer, at most
+    threads: int = 2  # reading threads
+    prefetch: int = 8  # buffered records, per thread
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    flip: float = 0.0  # probability of a mirror image; swaps left and right in every text with it
+    rotate: float = 10.0  # degrees, at most 10: descriptions name clock positions
+    scale: float = 0.1  # zoom by up to this share
+    translate: float = 0.05  # shift by up to this share of the side
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.02  # turns
+    drop_text: float = 0.1  # probability that a prompt's context is replaced by the null token
+    drop_image: float = 0.0  # probability that the image is replaced by the null embedding
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    width: int = 384
+    layers: int = 12
+    heads: int = 6
+    mlp: int = 1536
+    patch: int = 16
+    drop_path: float = 0.0
+    mean: tuple[float, float, float] = (0.3464, 0.2280, 0.2228)  # EndoViT's normalisation, of values in 0-1
+    std: tuple[float, float, float] = (0.2520, 0.2128, 0.2093)
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    width: int = 384
+    layers: int = 12
+    heads: int = 12
+    mlp: int = 1536
+    positions: int = 512
+    token_types: int = 2  # rows of the token type table; 0 = none (DistilBERT)
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    layers: int = 2
+    heads: int = 12
+    mlp: int = 1536
+    positions: int = 128  # rows of the target position table
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention) or pooled
+    fusion_heads: int = 12
+    no_image: bool = False  # ablation: one learned null embedding in place of every image token
+    no_text: bool = False  # ablation: one learned null embedding in place of every prompt token
+    vocab_size: int = 0  # 0 = the tokenizer's size; larger = padded, padded logits masked
+    dropout: float = 0.0
+    dtype: str = "auto"  # auto (bfloat16 on accelerators, float32 on CPU), float32 or bfloat16: activations only
+    remat: bool = False  # recompute each layer in the backward pass
+    scan_layers: bool = False  # one compiled layer, scanned; else unrolled
+    attention: str = "xla"  # xla or cudnn
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    landmarks: str = "bce"  # bce, focal, asymmetric or class_balanced
+    focal_gamma: float = 2.0
+    asymmetric_gamma_positive: float = 0.0
+    asymmetric_gamma_negative: float = 4.0
+    asymmetric_clip: float = 0.05
+    class_balanced_beta: float = 0.9999  # effective number of samples (Cui et al. 2019)
+    label_smoothing: float = 0.1
+    weighting: str = "fixed"  # fixed, or learned (log-variance; Kendall et al. 2018)
+    landmarks_weight: float = 1.0
+    describe_weight: float = 1.0
+    anticipate_weight: float = 1.0
+    report_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    lr: float = 1e-4  # peak, after warm-up
+    end_lr_factor: float = 0.01  # of the peak, at the end of the cosine
+    warmup_steps: int = 100
+    weight_decay: float = 0.05  # on matrices only; not on biases, norms, positions, tokens
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    clip_norm: float = 1.0  # 0 = no clipping
+    layer_decay: float = 1.0  # learning-rate factor a layer, from the top of each encoder down
+    freeze: str = ""  # regex over parameter paths that keep their values
+    accumulate: int = 1  # micro-batches a step; train.batch_size stays the global batch
+    ema: float = 0.0  # decay of the parameters' moving average; 0 = none
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    steps: int = 1000
+    batch_size: int = 32  # global
+    log_every: int = 10
+    profile_steps: int = 0  # steps to trace with the JAX profiler, after the tenth
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every: int = 200  # steps
+    keep_last: int = 2
+    keep_best: int = 1  # by eval.select
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    every: int = 200  # steps between evaluations on the validation split; 0 = only at the end
+    batch_size: int = 32
+    max_units: int = 256  # of each task in evaluations during training; `vlm-jax evaluate` scores all
+    select: str = "loss"  # what `best` means: loss (lowest validation loss)
+    decode: str = "greedy"  # greedy or beam
+    beam: int = 4
+    bootstrap: int = 1000  # resamples of the intervals
+    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    data: int = -1  # mesh axis sizes; -1 = what is left
+    fsdp: int = 1
+    tensor: int = 1
+    coordinator: str = ""  # HOST:PORT; empty = found from Slurm, Cloud TPU or a single process
+    num_processes: int = 0
+    process_id: int = -1
+    init_timeout: int = 300  # seconds
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str = "vlm"  # what the preset is called in tables and plots
+    system: str = "vlm"  # which system is built: a row of the systems table
+    tasks: tuple[str, ...] = ("landmarks", "describe", "anticipate", "report")
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
