@@ -7,6 +7,7 @@ are pixels. A label is 1 (present), 0 (absent) or None (not known; never to be c
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -111,6 +112,37 @@ class Tables:
     videos: tuple[Video, ...]
     activities: tuple[Activity, ...]
     sentences: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcedureBundle:
+    """All rows of one procedure, as a simulator or an adapter yields them; `frames` may be a generator."""
+
+    procedure: Procedure
+    videos: tuple[Video, ...] = ()
+    activities: tuple[Activity, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
+    frames: Iterable[Frame] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What is true of a whole data set: written as dataset.json beside the tables.
+
+    Attributes:
+      source: short name that scopes labels and metrics (`fess`, `vocalfolds`, `operative_notes`).
+      labels: landmark names, in the order of every label tuple.
+      keywords: the closed list of step codes.
+      generator: what made it (adapter or simulator, its settings, its version), for the fingerprint.
+    """
+
+    source: str
+    world: World
+    labels: tuple[str, ...] = ()
+    licence: str = ""
+    citation: str = ""
+    keywords: tuple[str, ...] = ()
+    generator: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 # --- Label space -----------------------------------------------------------------------------------------------------
