@@ -1,0 +1,48 @@
+"""T1: which landmarks are in view. A multi-label vector from the frame and the previous activity's description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.contract import Batch, Record
+from vlm_jax.tasks.base import LossContext, MetricState
+from vlm_jax.tasks.losses import label_loss
+
+
+class Landmarks:
+    """Sees the *previous* description only: the current one names the landmarks in view."""
+
+    name = "landmarks"
+    fields = ("image", "previous", "landmarks")
+
+    def prompt(self, record: Record) -> tuple[str | None, ...]:
+        return (record.previous,)
+
+    def target(self, record: Record) -> None:
+        del record
+
+    def carried(self, record: Record) -> bool:
+        return record.landmarks is not None and record.image is not None
+
+    def count(self, batch: Batch) -> jax.Array:
+        return self._mask(batch).sum()
+
+    def loss_sum(self, outputs: Any, batch: Batch, context: LossContext) -> tuple[jax.Array, MetricState]:
+        mask = self._mask(batch)
+        labels = jnp.asarray(batch.landmarks, jnp.float32)
+        losses = label_loss(outputs.landmark_logits, labels, context.config, context.class_weights)
+        correct = ((outputs.landmark_logits > 0) == (labels > 0.5)) * mask
+        total = (losses * mask).sum()
+        return total, {"loss": (total, mask.sum()), "accuracy": (correct.sum(), mask.sum())}
+
+    def decode(self, prediction: Any, row: int) -> np.ndarray:
+        return prediction.probabilities[row]
+
+    def _mask(self, batch: Batch) -> jax.Array:
+        """f32[B, C]: labels that are known, of records that are valid and carry the task."""
+        rows = jnp.asarray(batch.valid & batch.task_mask[:, 0])
+        return (jnp.asarray(batch.landmarks_mask) & rows[:, None]).astype(jnp.float32)

@@ -1,0 +1,93 @@
+"""Element-wise losses, in float32. Reductions belong to the tasks, which know the masks."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vlm_jax.config.schema import LossConfig
+
+
+def asymmetric_loss(logits: jax.Array, labels: jax.Array, *, gamma_positive: float, gamma_negative: float,
+                    clip: float) -> jax.Array:
+    """Asymmetric loss for multi-label classification (Ridnik et al. 2021, arXiv 2009.14119, eq. 7).
+
+    Args:
+      logits: f32[...].
+      labels: same shape, 0 or 1.
+      gamma_positive: focusing of the positives.
+      gamma_negative: focusing of the negatives.
+      clip: probability margin m; negatives easier than it cost nothing.
+
+    Returns:
+      f32[...]: loss of each element.
+    """
+    probability = jax.nn.sigmoid(logits)
+    shifted = jnp.maximum(probability - clip, 0.0)
+    positive = -jnp.power(1.0 - probability, gamma_positive) * jax.nn.log_sigmoid(logits)
+    # log(1 - shifted) is log_sigmoid(-logits) where nothing was clipped: stable for large logits.
+    negative_log = jax.nn.log_sigmoid(-logits) if clip == 0 else jnp.log(jnp.maximum(1.0 - shifted, 1e-8))
+    negative = -jnp.power(shifted, gamma_negative) * negative_log
+    return labels * positive + (1.0 - labels) * negative
+
+
+def label_loss(logits: jax.Array, labels: jax.Array, config: LossConfig, class_weights: jax.Array | None) -> jax.Array:
+    """Binary loss of each label by `config.landmarks`.
+
+    Args:
+      logits: f32[B, C].
+      labels: [B, C], 0 or 1.
+      config: which loss, and its constants.
+      class_weights: f32[2, C], weights of absent and present; used by `class_balanced` only.
+
+    Returns:
+      f32[B, C].
+    """
+    logits, labels = logits.astype(jnp.float32), labels.astype(jnp.float32)
+    if config.landmarks == "focal":
+        return optax.losses.sigmoid_focal_loss(logits, labels, gamma=config.focal_gamma)
+    if config.landmarks == "asymmetric":
+        return asymmetric_loss(
+            logits, labels, gamma_positive=config.asymmetric_gamma_positive,
+            gamma_negative=config.asymmetric_gamma_negative, clip=config.asymmetric_clip,
+        )
+    plain = optax.losses.sigmoid_binary_cross_entropy(logits, labels)
+    if config.landmarks == "class_balanced":
+        if class_weights is None:
+            raise ValueError("loss.landmarks=class_balanced needs the class weights of the training split")
+        return plain * jnp.where(labels > 0.5, class_weights[1], class_weights[0])
+    return plain
+
+
+def class_balanced_weights(positives: np.ndarray, negatives: np.ndarray, beta: float) -> np.ndarray:
+    """Weights by the effective number of samples (Cui et al. 2019, arXiv 1901.05555, eq. 2), per label.
+
+    Args:
+      positives: int[C], training frames with the label.
+      negatives: int[C], training frames known to be without it.
+      beta: in [0, 1); 0 weighs all alike.
+
+    Returns:
+      f32[2, C]: weights of absent and present, which add up to 2 for each label.
+    """
+    counts = np.stack([negatives, positives]).astype(np.float64)
+    weights = (1.0 - beta) / np.maximum(1.0 - np.power(beta, np.maximum(counts, 1.0)), 1e-12)
+    return (2.0 * weights / weights.sum(axis=0, keepdims=True)).astype(np.float32)
+
+
+def smoothed_cross_entropy(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
+    """Cross-entropy with label smoothing over the whole vocabulary (Szegedy et al. 2016), of each token.
+
+    Args:
+      logits: f32[..., V], real vocabulary only.
+      targets: int32[...].
+      smoothing: share of the probability spread evenly over V.
+
+    Returns:
+      f32[...].
+    """
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    picked = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
+    return -(1.0 - smoothing) * picked - smoothing * log_probabilities.mean(axis=-1)
