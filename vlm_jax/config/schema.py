@@ -139,6 +139,8 @@ class EvalConfig:
     select: str = "loss"  # what `best` means: loss (lowest validation loss)
     decode: str = "greedy"  # greedy or beam
     beam: int = 4
+    beam_decay: float = 0.0  # exponential-decay rescoring of beams: token t weighs exp(-decay * t); 0 = plain beam
+    beam_length_penalty: float = 1.0  # power of the length that divides a beam's score; 0 = sum, 1 = mean
     bootstrap: int = 1000  # resamples of the intervals
     contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")
 
