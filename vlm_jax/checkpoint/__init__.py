@@ -1,0 +1,1 @@
+"""What training writes and inference reads, without an optimiser in sight."""

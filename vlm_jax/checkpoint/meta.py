@@ -1,0 +1,69 @@
+"""What a checkpoint says of itself beside its arrays: enough to run it without its training run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from dataclasses import dataclass, field
+from typing import Any
+
+from vlm_jax.config.load import from_dict, to_dict
+from vlm_jax.config.schema import Config
+from vlm_jax.errors import UserError
+
+_VERSIONS = ("vlm_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The `meta` item.
+
+    Attributes:
+      config: the run's configuration.
+      labels: scoped landmark names, in the order of the head's columns.
+      tokenizer: the tokenizer as JSON text.
+      thresholds: {scoped name: threshold or None}, chosen on the validation split.
+      batches: how many training batches were consumed; the data position.
+      quarantine: row ids set aside, the same on every host.
+      sources: {source: {world, fingerprint, licence}} of the data it was trained on.
+      metrics: validation metrics of the step.
+      versions: of the libraries that wrote it.
+    """
+
+    config: Config
+    labels: tuple[str, ...]
+    tokenizer: str
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+    batches: int = 0
+    quarantine: tuple[int, ...] = ()
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**values, "config": to_dict(self.config), "labels": list(self.labels),
+                "quarantine": list(self.quarantine)}
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Meta:
+        """Reads `to_json`'s output; a missing field is a UserError that names it."""
+        try:
+            fields = {f.name: values[f.name] for f in dataclasses.fields(Meta)}
+        except (KeyError, TypeError) as error:
+            raise UserError(f"the checkpoint's meta item lacks {error}: it was written by another program") from error
+        fields.update(config=from_dict(fields["config"]), labels=tuple(fields["labels"]),
+                      quarantine=tuple(fields["quarantine"]))
+        return Meta(**fields)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries in use, those that are installed."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""One jitted step, one loop, for every system."""

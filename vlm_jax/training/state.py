@@ -1,0 +1,114 @@
+"""The training state: arrays only. What is static is built from the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vlm_jax.config.schema import Config
+from vlm_jax.models import init_params
+from vlm_jax.parallel.partition import param_shardings
+from vlm_jax.training.optim import path_name
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that changes while training.
+
+    Attributes:
+      step: int32[], optimiser steps taken.
+      params: float32 tree.
+      opt_state: the optimiser's.
+      ema: tree like params, or None.
+      key: uint32[2], the root of every random stream; `fold_in(step)` makes a step's key.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    ema: Any
+    key: jax.Array
+
+    def replace(self, **changes: Any) -> TrainState:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def inference_params(self) -> Any:
+        """What evaluation uses: the moving average where there is one."""
+        return self.params if self.ema is None else self.ema
+
+
+def build_state(config: Config, model: Any, tx_fn: Any, key: jax.Array) -> TrainState:
+    """A fresh state; pure, so that `jax.eval_shape` and `jax.jit` with out_shardings both take it.
+
+    Args:
+      config: the run's configuration.
+      model: what `build_model` returned.
+      tx_fn: params -> optimiser.
+      key: a typed key from `config.seed`.
+    """
+    params = init_params(model, config, jax.random.fold_in(key, 0))
+    if config.loss.weighting == "learned":
+        params = {**params, "task_log_variance": jnp.zeros((len(config.tasks),), jnp.float32)}
+    ema = jax.tree.map(jnp.copy, params) if config.optim.ema > 0 else None
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, opt_state=tx_fn(params).init(params), ema=ema,
+        key=jax.random.key_data(jax.random.fold_in(key, 1)),
+    )
+
+
+def state_shardings(mesh: Mesh, abstract: TrainState) -> TrainState:
+    """NamedShardings of every leaf: moments follow their parameter, counters are replicated.
+
+    Without out_shardings from here `jit(tx.init)` leaves the moments on one device.
+    """
+    replicated = NamedSharding(mesh, PartitionSpec())
+    params = param_shardings(mesh, abstract.params)
+    by_name = {path_name(p): s for p, s in jax.tree_util.tree_flatten_with_path(params)[0]}
+
+    def like_param(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        parts = path_name(path).split("/")
+        for start in range(len(parts)):
+            sharding = by_name.get("/".join(parts[start:]))
+            if sharding is not None and leaf.ndim:
+                return sharding
+        return replicated
+
+    return TrainState(
+        step=replicated, params=params, ema=None if abstract.ema is None else params, key=replicated,
+        opt_state=jax.tree_util.tree_map_with_path(like_param, abstract.opt_state),
+    )
+
+
+def with_shardings(abstract: Any, shardings: Any) -> Any:
+    """Abstract arrays that carry their sharding, as a restore wants them."""
+    return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings)
+
+
+def init_state(config: Config, model: Any, tx_fn: Any, mesh: Mesh) -> tuple[TrainState, TrainState]:
+    """Makes the state on the mesh; returns it with its abstract twin (shapes, dtypes and shardings)."""
+    key = jax.random.key(config.seed)
+
+    def build(k: jax.Array) -> TrainState:
+        return build_state(config, model, tx_fn, k)
+
+    abstract = jax.eval_shape(build, key)
+    shardings = state_shardings(mesh, abstract)
+    with jax.set_mesh(mesh):
+        state = jax.jit(build, out_shardings=shardings)(key)
+    return state, with_shardings(abstract, shardings)
+
+
+def update_ema(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    """Exponential moving average with the warm-up of TensorFlow's: decay at most (1 + step) / (10 + step)."""
+    step = step.astype(jnp.float32)
+    rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return optax.incremental_update(params, ema, step_size=1.0 - rate)

@@ -1,0 +1,140 @@
+"""The one jitted step: losses of all tasks over a global batch, gradients, update."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vlm_jax.config.schema import Config, LossConfig
+from vlm_jax.contract import Batch
+from vlm_jax.data.augment import augment
+from vlm_jax.parallel.partition import batch_sharding
+from vlm_jax.tasks import TASK_TABLE, LossContext
+from vlm_jax.training.state import TrainState, update_ema
+
+Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def task_weights(loss: LossConfig, tasks: tuple[str, ...]) -> dict[str, float]:
+    """Fixed weight of each enabled task."""
+    return {name: getattr(loss, f"{name}_weight") for name in tasks}
+
+
+def combine(means: dict[str, jax.Array], loss: LossConfig, log_variance: jax.Array | None) -> jax.Array:
+    """Total loss. Learned weighting: sum of exp(-s) L + s / 2 with s = log sigma^2 (Kendall et al. 2018, eq. 10)."""
+    weights = task_weights(loss, tuple(means))
+    if log_variance is None:
+        return sum((weights[n] * value for n, value in means.items()), start=jnp.zeros(()))
+    terms = [weights[n] * (jnp.exp(-s) * value + s / 2) for (n, value), s in zip(means.items(), log_variance)]
+    return jnp.stack(terms).sum()
+
+
+def make_loss(model: Any, config: Config, context: LossContext) -> Callable[..., tuple[jax.Array, Any]]:
+    """loss(params, batch, counts, key) -> (scalar, (means, states)); a key means training (dropout is on).
+
+    `counts` are the terms of each task over the whole batch, so that the losses and gradients of micro-batches and
+    shards add up to those of the whole.
+    """
+
+    def loss(params: Any, batch: Batch, counts: Metrics, key: jax.Array | None) -> tuple[jax.Array, Any]:
+        rngs = {} if key is None else {"dropout": key}
+        outputs = model.apply(
+            {"params": params}, batch.image, batch.frame_mask, batch.prompt, batch.target,
+            train=key is not None, rngs=rngs,
+        )
+        means, states = {}, {}
+        for name in config.tasks:
+            total, states[name] = TASK_TABLE[name].loss_sum(outputs, batch, context)
+            means[name] = total / jnp.maximum(counts[name], 1.0)
+        return combine(means, config.loss, params.get("task_log_variance")), (means, states)
+
+    return loss
+
+
+def _counts(config: Config, batch: Batch) -> Metrics:
+    return {name: TASK_TABLE[name].count(batch) for name in config.tasks}
+
+
+def micro_batches(batch: Batch, n: int) -> Batch:
+    """[B, ...] -> [n, B / n, ...]; micro-batch i takes rows i, i + n, ... so that shards stay where they are."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] // n, n, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
+def accumulate_gradients(loss: Any, params: Any, batch: Batch, counts: Metrics, key: jax.Array, n: int) -> Any:
+    """((loss, (means, states)), gradients) of the whole batch, by a scan over n micro-batches."""
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    if n == 1:
+        return gradient(params, batch, counts, key)
+    parts = micro_batches(batch, n)
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes = jax.eval_shape(gradient, params, first, counts, key)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def add(total: Any, inputs: Any) -> tuple[Any, None]:
+        part, index = inputs
+        value = gradient(params, part, counts, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, value), None
+
+    return jax.lax.scan(add, zeros, (parts, jnp.arange(n)))[0]
+
+
+def make_train_step(model: Any, tx: optax.GradientTransformation, config: Config, context: LossContext, mesh: Mesh,
+                    shardings: TrainState, schedule: optax.Schedule) -> TrainStep:
+    """Compiles lazily to one program over the mesh; the state is donated.
+
+    Metrics: `loss`, `grad_norm`, `lr`, `loss/<task>` and each task's own (means over the global batch).
+    """
+    loss = make_loss(model, config, context)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        augment_key, dropout_key = jax.random.split(key)
+        batch = dataclasses.replace(batch, image=augment(augment_key, batch.image, config.augment))
+        counts = _counts(config, batch)
+        (value, (means, states)), gradients = accumulate_gradients(
+            loss, state.params, batch, counts, dropout_key, config.optim.accumulate
+        )
+        if (n := config.optim.accumulate) > 1 and "task_log_variance" in state.params:
+            # each micro-batch added the regulariser s / 2 once: keep one
+            weights = jnp.asarray(list(task_weights(config.loss, config.tasks).values()))
+            excess = (n - 1) / 2 * weights
+            value = value - (excess * state.params["task_log_variance"]).sum()
+            gradients = {**gradients, "task_log_variance": gradients["task_log_variance"] - excess}
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = None if state.ema is None else update_ema(state.ema, params, config.optim.ema, state.step)
+        metrics = {"loss": value, "grad_norm": optax.global_norm(gradients), "lr": schedule(state.step)}
+        metrics |= flat_metrics(means, states)
+        new = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
+        return new, metrics
+
+    rows = batch_sharding(mesh)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(step, donate_argnums=0, in_shardings=(shardings, rows), out_shardings=(shardings, replicated))
+
+
+def flat_metrics(means: Metrics, states: dict[str, Any]) -> Metrics:
+    """`loss/<task>` and `<metric>/<task>` as scalars."""
+    flat = {f"loss/{name}": value for name, value in means.items()}
+    for name, state in states.items():
+        flat |= {f"{key}/{name}": s / jnp.maximum(n, 1.0) for key, (s, n) in state.items() if key != "loss"}
+    return flat
+
+
+def make_eval_step(model: Any, config: Config, context: LossContext) -> Callable[[Any, Batch], Any]:
+    """eval(params, batch) -> ({task: metric state}, landmark probabilities f32[B, C] or None); no augmentation."""
+
+    def step(params: Any, batch: Batch) -> Any:
+        outputs = model.apply({"params": params}, batch.image, batch.frame_mask, batch.prompt, batch.target)
+        states = {name: TASK_TABLE[name].loss_sum(outputs, batch, context)[1] for name in config.tasks}
+        logits = outputs.landmark_logits
+        return states, None if logits is None else jax.nn.sigmoid(logits)
+
+    return jax.jit(step)
