@@ -1,0 +1,99 @@
+"""Files that are whole or not there: atomic writes, digests, and full disks in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vlm_jax.errors import EnvironmentFault, UserError
+
+TEMPORARY = ".partial"
+"""Suffix of a file that is being written; one found on opening is the trace of an interrupted run and is ignored."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXTS = tuple(os.strerror(code) for code in _FULL)
+
+
+def local_path(path: str | os.PathLike[str], what: str = "directory") -> Path:
+    """A local path, or a one-line refusal of a remote address (array_record shards are memory-mapped local files)."""
+    text = os.fspath(path)
+    if "://" in text:
+        raise UserError(f"{what} '{text}' is remote: data sets are written and read locally; copy it to a local disk")
+    return Path(text)
+
+
+@contextlib.contextmanager
+def disk_faults(directory: Path) -> Iterator[None]:
+    """Turns what a disk answers (full, quota, no permission) into one line.
+
+    array_record reports its write errors as RuntimeError with the system's text, hence the search by text.
+
+    Raises:
+      EnvironmentFault: the disk is full.
+      UserError: the directory can't be written.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError(f"no permission to write in '{directory}': choose another --out") from error
+    except (OSError, RuntimeError) as error:
+        full = getattr(error, "errno", None) in _FULL or any(text in str(error) for text in _FULL_TEXTS)
+        if not full:
+            raise
+        raise EnvironmentFault(
+            f"no space left on the disk of '{directory}': free some and run the same command again; "
+            "finished procedures are kept"
+        ) from error
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes renames in `directory` survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Flushes a finished temporary file to the disk and gives it its name in one step."""
+    with open(temporary, "rb+") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, final)
+    sync_directory(final.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file or nothing."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        temporary.write_bytes(content)
+        publish(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def to_json(value: Any, indent: int | None = None) -> bytes:
+    """UTF-8 JSON, the same bytes for the same value (key order as given)."""
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent) + "\n").encode()
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; UserError naming the file if it is not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is not valid JSON ({error}): build the data set again") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,279 @@
+"""A data set on disk: five tables, written one procedure at a time, whole or not at all, the same bytes each time.
+
+Layout of the directory:
+  procedures.jsonl, videos.jsonl, activities.jsonl, sentences.jsonl   the small tables
+  frames.array_record-*, features.json, dataset_info.json             the frames, as TFDS reads them
+  frames.npz                                                          the frames' columns without their images
+  dataset.json                                                        what is true of the whole; written last
+
+While a build is under way `build/` holds its arguments and the rows of the finished procedures; a directory without
+dataset.json is not a data set yet, and the same command finishes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+
+from vlm_jax.contract import DatasetInfo, Frame, ProcedureBundle, Tables
+from vlm_jax.data import tables as rows
+from vlm_jax.data import tfds_layout
+from vlm_jax.data.files import (
+    TEMPORARY,
+    disk_faults,
+    local_path,
+    publish,
+    read_json,
+    sha256_file,
+    to_json,
+    write_bytes,
+)
+from vlm_jax.data.frame_index import FrameIndex
+from vlm_jax.data.progress import Progress
+from vlm_jax.errors import UserError
+
+FORMAT = 1
+BUILD = "build"
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened data set. Images are read one at a time; all else is in memory.
+
+    Attributes:
+      shards: one {file, records, bytes, sha256} a procedure, as written.
+      fingerprint: sha256 (hex) over the info, the tables and the digests of the shards.
+    """
+
+    path: Path
+    info: DatasetInfo
+    tables: Tables
+    frames: FrameIndex
+    shards: tuple[dict[str, Any], ...]
+    fingerprint: str
+    reader: tfds_layout.ShardReader
+
+    def read_image(self, i: int) -> bytes:
+        """JPEG bytes of frame `i` (a row of `frames`). Safe in threads."""
+        return tfds_layout.image_of(self.reader[i])
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Opens what `write_dataset` wrote.
+
+    Raises:
+      UserError: there is no data set, it is not finished, or a file of it is missing or damaged.
+    """
+    directory = local_path(path, "data set")
+    if not (directory / "dataset.json").is_file():
+        if (directory / BUILD).is_dir():
+            raise UserError(f"data set '{directory}' is not finished: run the command that builds it again")
+        raise UserError(
+            f"'{directory}' is not a data set (no dataset.json): build one with 'vlm-jax data build' "
+            "or 'vlm-jax data simulate'"
+        )
+    meta = read_json(directory / "dataset.json")
+    if meta.get("format") != FORMAT:
+        raise UserError(
+            f"data set '{directory}' has format {meta.get('format')}, this version reads {FORMAT}: build it again"
+        )
+    try:
+        info = rows.from_dict(DatasetInfo, meta["info"])
+        tables = rows.read_tables(directory)
+        frames = FrameIndex.read(directory / "frames.npz")
+        digests = [sha256_file(directory / f"{name}.jsonl") for name in rows.TABLES]
+        digests.append(sha256_file(directory / "frames.npz"))
+    except FileNotFoundError as error:
+        raise UserError(f"data set '{directory}' lacks '{Path(error.filename).name}': build it again") from error
+    shards = tuple(meta["shards"])
+    digests += [shard["sha256"] for shard in shards]
+    return Dataset(
+        path=directory,
+        info=info,
+        tables=tables,
+        frames=frames,
+        shards=shards,
+        fingerprint=hashlib.sha256(to_json([meta["info"], digests])).hexdigest(),
+        reader=tfds_layout.ShardReader(directory, [shard["records"] for shard in shards]),
+    )
+
+
+# --- Writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_dataset(
+    out: str | Path,
+    info: DatasetInfo,
+    ids: Sequence[str],
+    make: Callable[[str], ProcedureBundle],
+    *,
+    progress: bool = True,
+) -> None:
+    """Writes a data set into `out`, procedure after procedure; the same call again goes on where it was cut off.
+
+    Args:
+      out: the directory; made if absent. It must be empty, or hold this very data set, finished or not.
+      info: what is true of the whole data set; its `generator` holds every setting that changes a byte.
+      ids: the procedures, in order.
+      make: makes one procedure; called once for each id that is not on disk yet.
+      progress: say on stderr how far it is.
+
+    Raises:
+      UserError: `out` holds something else, or a row breaks the contract.
+      EnvironmentFault: the disk is full; what is finished stays.
+    """
+    directory = local_path(out, "output directory")
+    if not ids:
+        raise UserError(f"nothing to write into '{directory}': the source has no procedures")
+    arguments = {"format": FORMAT, "info": rows.to_dict(info), "ids": list(ids)}
+    with disk_faults(directory):
+        if not _begin(directory, arguments):
+            return
+        parts = []
+        with Progress("procedure", len(ids), "frames", progress) as bar:
+            for index, procedure in enumerate(ids):
+                stem = directory / BUILD / f"{index:06d}"
+                part = _finished_part(stem, directory)
+                if part is None:
+                    part = _write_part(
+                        stem, directory / tfds_layout.shard_name(index, len(ids)), info, procedure, make, bar
+                    )
+                parts.append(part)
+                bar.step(
+                    f"{part['shard']['records']} frames, {len(part['activities'])} activities, "
+                    f"{len(part['sentences'])} sentences"
+                )
+        _finish(directory, info, parts, arguments)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON gives it back: tuples as lists, keys as strings."""
+    return json.loads(to_json(value))
+
+
+def _begin(directory: Path, arguments: dict[str, Any]) -> bool:
+    """Prepares the directory; False if the data set is there already. UserError if `directory` holds another."""
+    arguments = _plain(arguments)
+    finished, begun = directory / "dataset.json", directory / BUILD / "arguments.json"
+    for file in (finished, begun):
+        if file.is_file():
+            stored = {key: read_json(file).get(key) for key in arguments}
+            if stored != arguments:
+                changed = [key for key in arguments if stored[key] != arguments[key]]
+                raise UserError(
+                    f"'{directory}' holds another data set ({', '.join(changed)} differ): choose another "
+                    "--out, or remove it first"
+                )
+    if finished.is_file():
+        shutil.rmtree(directory / BUILD, ignore_errors=True)  # cut off between the last rename and the tidying
+        return False
+    if not begun.is_file():
+        if directory.is_file() or (directory.is_dir() and any(p.name != BUILD for p in directory.iterdir())):
+            raise UserError(f"'{directory}' exists and is not a data set: choose an empty directory for --out")
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(begun, to_json(arguments))
+    for trace in (*directory.glob(f"*{TEMPORARY}"), *begun.parent.glob(f"*{TEMPORARY}")):
+        trace.unlink()
+    return True
+
+
+def _finished_part(stem: Path, directory: Path) -> dict[str, Any] | None:
+    """The rows of a procedure that an earlier run finished. Its JSON is written last, so it vouches for the rest."""
+    file = stem.with_suffix(".json")
+    if not file.is_file():
+        return None
+    part = read_json(file)
+    shard = directory / part["shard"]["file"]
+    if part["shard"]["records"] and (not shard.is_file() or shard.stat().st_size != part["shard"]["bytes"]):
+        return None
+    return part | {"frames": FrameIndex.read(stem.with_suffix(".npz"))}
+
+
+def _write_part(
+    stem: Path,
+    shard: Path,
+    info: DatasetInfo,
+    procedure: str,
+    make: Callable[[str], ProcedureBundle],
+    bar: Progress,
+) -> dict[str, Any]:
+    """Makes and writes one procedure: shard, then columns, then (vouching for both) the rows."""
+    bundle = make(procedure)
+    rows.check_bundle(bundle, info, procedure)
+    light = _write_shard(shard, rows.checked_frames(bundle, info), bar)
+    frames = FrameIndex.from_frames(light, len(info.labels))
+    write_bytes(stem.with_suffix(".npz"), frames.to_npz())
+    part: dict[str, Any] = {
+        "procedures": [rows.to_dict(bundle.procedure)],
+        "videos": [rows.to_dict(row) for row in bundle.videos],
+        "activities": [rows.to_dict(row) for row in bundle.activities],
+        "sentences": [rows.to_dict(row) for row in bundle.sentences],
+        "shard": {
+            "file": shard.name,
+            "records": len(light),
+            "bytes": shard.stat().st_size if light else 0,
+            "sha256": sha256_file(shard) if light else "",
+        },
+    }
+    write_bytes(stem.with_suffix(".json"), to_json(part))
+    return part | {"frames": frames}
+
+
+def _write_shard(shard: Path, frames: Iterable[Frame], bar: Progress) -> list[Frame]:
+    """Writes the frames of one procedure; returns them without their images. No frame, no file (TFDS wants none)."""
+    light: list[Frame] = []
+    temporary = shard.with_name(shard.name + TEMPORARY)
+    writer = None
+    try:
+        for frame in frames:
+            if writer is None:
+                writer = array_record_module.ArrayRecordWriter(str(temporary), tfds_layout.WRITER_OPTIONS)
+            writer.write(tfds_layout.serialise(frame))
+            light.append(dataclasses.replace(frame, image=b""))
+            bar.tick()
+        if writer is not None:
+            writer.close()
+            publish(temporary, shard)
+    except BaseException:
+        if writer is not None:
+            with contextlib.suppress(RuntimeError):  # the error that brought us here is the one to tell
+                writer.close()
+        temporary.unlink(missing_ok=True)
+        raise
+    return light
+
+
+def _finish(directory: Path, info: DatasetInfo, parts: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> None:
+    """Joins the parts into the tables; dataset.json, last, makes the directory a data set."""
+    tables = Tables(
+        *(
+            tuple(rows.from_dict(kind, row) for part in parts for row in part[name])
+            for name, kind in rows.TABLES.items()
+        )
+    )
+    rows.check_unique(tables)
+    frames = FrameIndex.concatenate([part["frames"] for part in parts], len(info.labels))
+    rows.check_unique_uids(frames.uid.tolist())
+    shards = [part["shard"] for part in parts]
+    for name in rows.TABLES:
+        write_bytes(directory / f"{name}.jsonl", rows.dump_rows(getattr(tables, name)))
+    write_bytes(directory / "frames.npz", frames.to_npz())
+    write_bytes(directory / "features.json", to_json(tfds_layout.features_json(len(info.labels)), indent=2))
+    lengths, n_bytes = [s["records"] for s in shards], sum(s["bytes"] for s in shards)
+    write_bytes(
+        directory / "dataset_info.json", to_json(tfds_layout.dataset_info_json(info, lengths, n_bytes), indent=2)
+    )
+    write_bytes(directory / "dataset.json", to_json(arguments | {"shards": shards}, indent=2))
+    shutil.rmtree(directory / BUILD)
