@@ -1,0 +1,1 @@
+"""Text generation: prefill, one jitted loop, strategies, and `System`, which answers a batch."""

@@ -1,0 +1,170 @@
+"""`System`: a model with all it needs to answer a batch, from a checkpoint or from parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from vlm_jax.checkpoint.compare import require_same
+from vlm_jax.checkpoint.store import restore_for_inference
+from vlm_jax.config.schema import Config
+from vlm_jax.contract import END, Batch, LabelSpace
+from vlm_jax.decoding.constraints import vocabulary_mask
+from vlm_jax.decoding.generated import Generated
+from vlm_jax.decoding.strategies import make_generate
+from vlm_jax.errors import UserError
+from vlm_jax.models import build_model, init_params
+from vlm_jax.text.tokenizer import Tokenizer
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class RawPrediction:
+    """Answers to a batch of B rows, on the host.
+
+    Attributes:
+      probabilities: f32[B, C], or None where the system has no landmark task.
+      texts: {text task: B strings}; `contract.END` where the model says that the procedure ends here.
+      scores: {text task: f32[B]}, mean log-probability a token.
+    """
+
+    probabilities: np.ndarray | None
+    texts: dict[str, list[str]]
+    scores: dict[str, np.ndarray]
+
+
+@dataclass
+class System:
+    """A runnable model. Assign `params`, or use `with_params`, to go on training: nothing is compiled again.
+
+    Attributes:
+      model: has `text_tasks`, `encode`, `init_cache` and `decode_step`.
+      params: nested dict of arrays.
+      thresholds: {scoped landmark name: threshold, or None where none could be chosen}.
+      meta: of the checkpoint (step, data sources, metrics, versions); empty during training.
+      generate: the compiled decoding function; built from `config.eval` when not given.
+    """
+
+    config: Config
+    model: Any
+    params: Any
+    tokenizer: Tokenizer
+    labels: LabelSpace
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    generate: Callable[..., Generated] | None = None
+
+    def __post_init__(self) -> None:
+        if self.generate is None:
+            self.generate = _make_generate(self.config, self.model, self.tokenizer)
+
+    @staticmethod
+    def from_parts(
+        config: Config,
+        params: Any,
+        tokenizer: Tokenizer,
+        labels: LabelSpace,
+        thresholds: Mapping[str, float | None] | None = None,
+        *,
+        model: Any = None,
+    ) -> System:
+        """A system from what training holds in memory; `model` is built from the config when not given."""
+        built = build_model(config, len(labels), tokenizer.size) if model is None else model
+        return System(config, built, params, tokenizer, labels, dict(thresholds or {}))
+
+    @staticmethod
+    def from_checkpoint(path: str, step: str | int = "best", dtype: str | None = None) -> System:
+        """Reads a work directory, its checkpoints/ or one step's directory.
+
+        Args:
+          step: best, last or a number.
+          dtype: float32 or bfloat16 for parameters and activations; None = parameters as stored, activations as the
+            run's `model.dtype` says.
+
+        Raises:
+          UserError: nothing there, an unknown step or dtype, or parameters that do not fit the stored config.
+        """
+        if dtype is not None and dtype not in DTYPES:
+            raise UserError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}, or None for the run's own")
+        restored = restore_for_inference(path, step)
+        meta = restored.meta
+        tokenizer, labels = Tokenizer.from_json(meta.tokenizer), LabelSpace(tuple(meta.labels))
+        config = meta.config
+        if dtype is not None:
+            config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
+        model = build_model(config, len(labels), tokenizer.size)
+        expected = jax.eval_shape(lambda: init_params(model, config, jax.random.key(0)))
+        require_same(restored.params, expected, item="params", where=f"of step {restored.step}")
+        params = jax.device_put(restored.params if dtype is None else cast(restored.params, dtype))
+        about = {"step": restored.step, "sources": meta.sources, "metrics": meta.metrics, "versions": meta.versions}
+        return System(config, model, params, tokenizer, labels, dict(meta.thresholds), about)
+
+    def with_params(self, params: Any) -> System:
+        """The same system with other parameters; shares the compiled function."""
+        return dataclasses.replace(self, params=params)
+
+    def predict(self, batch: Batch) -> RawPrediction:
+        """Answers every row of a batch, padded rows included; compiled once a shape."""
+        assert self.generate is not None
+        out = self.generate(self.params, batch.image, batch.frame_mask, batch.prompt)
+        logits, tokens, scores = to_host((out.landmark_logits, out.tokens, out.scores))
+        probabilities = None
+        if logits is not None:
+            probabilities = 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float32)))  # a sigmoid that cannot overflow
+        tasks = self.model.text_tasks
+        return RawPrediction(
+            probabilities=probabilities,
+            texts={task: [self.text(row) for row in tokens[:, r]] for r, task in enumerate(tasks)},
+            scores={task: scores[:, r] for r, task in enumerate(tasks)},
+        )
+
+    def text(self, tokens: np.ndarray) -> str:
+        """The text of int32[T], task token first; `contract.END` when [END] comes before any word."""
+        ids = [int(i) for i in tokens[1:]]
+        if self.tokenizer.eos_id in ids:
+            ids = ids[: ids.index(self.tokenizer.eos_id)]
+        if ids and ids[0] == self.tokenizer.id(END):
+            return END
+        return self.tokenizer.decode(ids)
+
+
+def _make_generate(config: Config, model: Any, tokenizer: Tokenizer) -> Callable[..., Generated]:
+    settings = config.eval
+    return make_generate(
+        model,
+        "beam" if settings.decode == "beam" else "greedy",
+        length=config.data.target_length,
+        eos_id=tokenizer.eos_id,
+        task_ids={task: tokenizer.task_id(task) for task in model.text_tasks},
+        beam=settings.beam,
+        decay=settings.beam_decay,
+        length_penalty=settings.beam_length_penalty,
+        allowed=vocabulary_mask(tokenizer, model.text_tasks),
+    )
+
+
+def cast(params: Any, dtype: str) -> Any:
+    """Floating-point leaves in another dtype; integers as they are."""
+
+    def convert(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating) else leaf
+
+    return jax.tree.map(convert, params)
+
+
+def to_host(tree: Any) -> Any:
+    """Numpy arrays; rows that other processes hold are gathered."""
+
+    def fetch(leaf: jax.Array) -> np.ndarray:
+        if leaf.is_fully_addressable:
+            return np.asarray(leaf)
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(fetch, tree)
