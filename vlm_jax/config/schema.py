@@ -1,4 +1,4 @@
-"""The typed schema of a run: the only one. Field comments are the reference documentation (docs/reference/config.md)."""
+"""The typed schema of a run, the only one. Field comments are its reference (docs/reference/config.md)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,243 @@
+"""What a run's settings may be: closed lists, bounds, and the rules between several keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vlm_jax.config.schema import Config
+from vlm_jax.config.values import leaves, suggest
+from vlm_jax.errors import UserError
+
+TASK_NAMES = ("landmarks", "describe", "anticipate", "report")
+GROUPS = ("patient", "procedure", "sequence")
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "data.landmark_labels": ("activity", "visible"),
+    "model.fusion": ("cross_attention", "concat", "pooled"),
+    "model.dtype": ("auto", "float32", "bfloat16"),
+    "model.attention": ("xla", "cudnn"),
+    "loss.landmarks": ("bce", "focal", "asymmetric", "class_balanced"),
+    "loss.weighting": ("fixed", "learned"),
+    "eval.decode": ("greedy", "beam"),
+}
+"""Settings with a closed list."""
+
+LISTS: dict[str, tuple[str, ...]] = {
+    "tasks": TASK_NAMES,
+    "eval.contexts": ("gold", "rolled_out", "empty"),
+}
+"""Settings that name one or more of a closed list, each once."""
+
+MANY = float("inf")
+BOUNDS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "data.validation_fraction": (0.0, 0.9),
+    "data.image_size": (8, 4096),
+    "data.prompt_length": (4, 4096),
+    "data.target_length": (4, 4096),
+    "data.vocab_size": (64, 10**6),
+    "data.threads": (1, 256),
+    "data.prefetch": (1, 4096),
+    "augment.flip": (0, 1),
+    "augment.rotate": (0, 10),
+    "augment.scale": (0, 0.5),
+    "augment.translate": (0, 0.5),
+    "augment.brightness": (0, 1),
+    "augment.contrast": (0, 1),
+    "augment.saturation": (0, 1),
+    "augment.hue": (0, 0.5),
+    "augment.drop_text": (0, 1),
+    "augment.drop_image": (0, 1),
+    "model.image_encoder.width": (1, MANY),
+    "model.image_encoder.layers": (1, MANY),
+    "model.image_encoder.heads": (1, MANY),
+    "model.image_encoder.mlp": (1, MANY),
+    "model.image_encoder.patch": (1, MANY),
+    "model.image_encoder.drop_path": (0, 0.9),
+    "model.text_encoder.width": (1, MANY),
+    "model.text_encoder.layers": (1, MANY),
+    "model.text_encoder.heads": (1, MANY),
+    "model.text_encoder.mlp": (1, MANY),
+    "model.text_encoder.positions": (1, MANY),
+    "model.text_encoder.token_types": (0, 16),
+    "model.decoder.layers": (1, MANY),
+    "model.decoder.heads": (1, MANY),
+    "model.decoder.mlp": (1, MANY),
+    "model.decoder.positions": (1, MANY),
+    "model.fusion_heads": (1, MANY),
+    "model.vocab_size": (0, 10**7),
+    "model.dropout": (0, 0.9),
+    "loss.focal_gamma": (0, 10),
+    "loss.asymmetric_gamma_positive": (0, 10),
+    "loss.asymmetric_gamma_negative": (0, 10),
+    "loss.asymmetric_clip": (0, 0.5),
+    "loss.class_balanced_beta": (0, 0.9999999),
+    "loss.label_smoothing": (0, 0.5),
+    "loss.landmarks_weight": (0, 1e6),
+    "loss.describe_weight": (0, 1e6),
+    "loss.anticipate_weight": (0, 1e6),
+    "loss.report_weight": (0, 1e6),
+    "optim.lr": (0, 100),
+    "optim.end_lr_factor": (0, 1),
+    "optim.warmup_steps": (0, MANY),
+    "optim.weight_decay": (0, 10),
+    "optim.b1": (0, 0.99999),
+    "optim.b2": (0, 0.9999999),
+    "optim.eps": (1e-20, 1),
+    "optim.clip_norm": (0, MANY),
+    "optim.layer_decay": (1e-3, 1),
+    "optim.accumulate": (1, MANY),
+    "optim.ema": (0, 0.9999999),
+    "train.steps": (1, MANY),
+    "train.batch_size": (1, MANY),
+    "train.log_every": (1, MANY),
+    "train.profile_steps": (0, MANY),
+    "checkpoint.every": (1, MANY),
+    "checkpoint.keep_last": (1, MANY),
+    "checkpoint.keep_best": (0, MANY),
+    "eval.every": (0, MANY),
+    "eval.batch_size": (1, MANY),
+    "eval.max_units": (1, MANY),
+    "eval.beam": (1, 64),
+    "eval.bootstrap": (0, 10**6),
+    "parallel.num_processes": (0, MANY),
+    "parallel.process_id": (-1, MANY),
+    "parallel.init_timeout": (1, MANY),
+}
+"""Least and greatest value of every number, both included."""
+
+_RULES = re.compile(r"kfold:(?P<folds>\d+):(?P<fold>\d+)|loo:.+|list:.+")
+
+
+def get(config: Config, key: str) -> Any:
+    """The setting under a dotted key."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def validate(config: Config) -> None:
+    """Checks every setting against its list and bounds, then the rules between them.
+
+    Raises:
+      UserError: the first setting that is out, with what is allowed and how to set it.
+    """
+    for key, allowed in CHOICES.items():
+        _one_of(key, get(config, key), allowed)
+    for key, allowed in LISTS.items():
+        _some_of(key, get(config, key), allowed)
+    for key, (low, high) in BOUNDS.items():
+        value = get(config, key)
+        if not low <= value <= high:
+            limit = f"at least {low}" if high == MANY else f"from {low} to {high}"
+            raise UserError(f"config key {key!r} must be {limit}, got {value}: set --config.{key}=")
+    for rule in RULES:
+        for problem in rule(config):
+            raise UserError(problem)
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(
+            f"config key {key!r} must be one of {', '.join(allowed)}, got {value!r}{suggest(value, allowed)}"
+        )
+
+
+def _some_of(key: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    if not values or len(set(values)) != len(values):
+        raise UserError(f"config key {key!r} must name one or more of {', '.join(allowed)}, each once, got {values}")
+    for value in values:
+        _one_of(key, value, allowed)
+
+
+def _by_source(value: str) -> list[str]:
+    """The rules of `rule` or of `source=rule,source=rule`."""
+    if "=" not in value:
+        return [value]
+    return [part.partition("=")[2] if "=" in part else "" for part in value.split(",")]
+
+
+def _data(config: Config) -> Iterator[str]:
+    data = config.data
+    for rule in _by_source(data.split):
+        match = _RULES.fullmatch(rule)
+        if match is None:
+            yield (
+                f"config key 'data.split' must be kfold:N:I, loo:ID or list:FILE, for all or source=rule,source=rule; "
+                f"got {data.split!r}"
+            )
+        elif match["folds"] and not (int(match["folds"]) >= 2 and int(match["fold"]) < int(match["folds"])):
+            yield f"config key 'data.split': kfold:N:I needs N >= 2 and 0 <= I < N, got {rule!r}"
+    for group in _by_source(data.group_by):
+        if data.group_by and group not in GROUPS:
+            hint = suggest(group, GROUPS)
+            yield f"config key 'data.group_by' must be one of {', '.join(GROUPS)}, got {data.group_by!r}{hint}"
+    if data.weights and (len(data.weights) != len(data.path) or min(data.weights) <= 0):
+        yield (
+            f"config key 'data.weights' needs one positive weight for each of the {len(data.path)} paths in data.path, "
+            f"got {data.weights}"
+        )
+
+
+def _shapes(config: Config) -> Iterator[str]:
+    data, model = config.data, config.model
+    image, text, decoder = model.image_encoder, model.text_encoder, model.decoder
+    divisions = (
+        ("data.image_size", data.image_size, "model.image_encoder.patch", image.patch),
+        ("model.image_encoder.width", image.width, "model.image_encoder.heads", image.heads),
+        ("model.text_encoder.width", text.width, "model.text_encoder.heads", text.heads),
+        ("model.text_encoder.width", text.width, "model.decoder.heads", decoder.heads),
+        ("model.text_encoder.width", text.width, "model.fusion_heads", model.fusion_heads),
+        ("train.batch_size", config.train.batch_size, "optim.accumulate", config.optim.accumulate),
+    )
+    for key, value, by, divisor in divisions:
+        if value % divisor:
+            yield f"config key {key!r} ({value}) must be divisible by {by} ({divisor})"
+    lengths = (
+        ("data.prompt_length", data.prompt_length, "model.text_encoder.positions", text.positions),
+        ("data.target_length", data.target_length, "model.decoder.positions", decoder.positions),
+    )
+    for key, value, limit_key, limit in lengths:
+        if value > limit:
+            yield f"config key {key!r} ({value}) must be at most {limit_key} ({limit}), the rows of the position table"
+
+
+def _meaning(config: Config) -> Iterator[str]:
+    if config.model.no_image and config.model.no_text:
+        yield "config keys 'model.no_image' and 'model.no_text' are both set: the model would see nothing; unset one"
+    if config.optim.lr == 0:
+        yield "config key 'optim.lr' must be above 0"
+    weights = [getattr(config.loss, f"{task}_weight") for task in config.tasks]
+    if not any(weights):
+        yield f"config keys 'loss.*_weight' are 0 for every task in {', '.join(config.tasks)}: nothing would be learnt"
+    if min(config.model.image_encoder.std) <= 0:
+        yield f"config key 'model.image_encoder.std' must be above 0, got {config.model.image_encoder.std}"
+    if config.eval.select != "loss":
+        yield f"config key 'eval.select' must be loss, got {config.eval.select!r}"
+    try:
+        re.compile(config.optim.freeze)
+    except re.error as error:
+        yield f"config key 'optim.freeze' is not a regular expression: {error} in {config.optim.freeze!r}"
+
+
+def _parallel(config: Config) -> Iterator[str]:
+    parallel = config.parallel
+    sizes = {name: getattr(parallel, name) for name in ("data", "fsdp", "tensor")}
+    for name, size in sizes.items():
+        if size != -1 and size < 1:
+            yield f"config key 'parallel.{name}' must be -1 (what is left) or at least 1, got {size}"
+    if list(sizes.values()).count(-1) > 1:
+        yield f"only one of 'parallel.data', 'parallel.fsdp' and 'parallel.tensor' may be -1, got {sizes}"
+    if parallel.coordinator and not re.fullmatch(r".+:\d+", parallel.coordinator):
+        yield f"config key 'parallel.coordinator' must be HOST:PORT, got {parallel.coordinator!r}"
+    if parallel.num_processes and parallel.process_id >= parallel.num_processes:
+        yield f"config key 'parallel.process_id' must be below parallel.num_processes ({parallel.num_processes})"
+
+
+RULES: tuple[Callable[[Config], Iterator[str]], ...] = (_data, _shapes, _meaning, _parallel)
+"""Rules between keys: each yields one line a problem."""
+
+assert set(CHOICES) | set(LISTS) | set(BOUNDS) <= set(leaves()), "a rule names a setting that the schema does not have"
