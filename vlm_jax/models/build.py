@@ -1,0 +1,106 @@
+"""From a Config to a model and its parameters. A system is one row of SYSTEMS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vlm_jax.config.schema import Config
+from vlm_jax.contract import TASKS
+from vlm_jax.errors import UserError
+from vlm_jax.models.vlm import Vlm
+
+
+def build_model(config: Config, n_landmarks: int, n_tokens: int) -> nn.Module:
+    """The system that `config.system` names.
+
+    Args:
+      config: of the run.
+      n_landmarks: labels of the run's LabelSpace.
+      n_tokens: the tokenizer's size.
+
+    Raises:
+      UserError: an unknown system, or sizes that do not fit one another.
+    """
+    if config.system not in SYSTEMS:
+        raise UserError(f"config.system is {config.system!r}; expected one of {', '.join(SYSTEMS)}")
+    return SYSTEMS[config.system](config, n_landmarks, n_tokens)
+
+
+def init_params(model: nn.Module, config: Config, key: jax.Array) -> dict[str, Any]:
+    """Fresh float32 parameters. Pure: works under jit (with out_shardings, say) and jax.eval_shape."""
+    k, size, data = len(TASKS), config.data.image_size, config.data
+    return model.init(
+        key,
+        jnp.zeros((1, 1, size, size, 3), jnp.uint8),
+        jnp.ones((1, 1), bool),
+        jnp.ones((1, k, data.prompt_length), jnp.int32),
+        jnp.ones((1, k, data.target_length), jnp.int32),
+    )["params"]
+
+
+def resolve_dtype(name: str) -> Any:
+    """`auto` is bfloat16 on accelerators and float32 on CPU, where bfloat16 is emulated and slow."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if name not in ("float32", "bfloat16"):
+        raise UserError(f"config.model.dtype is {name!r}; expected auto, float32 or bfloat16")
+    return jnp.dtype(name)
+
+
+def _make_vlm(config: Config, n_landmarks: int, n_tokens: int) -> Vlm:
+    _check(config, n_tokens)
+    return Vlm(
+        config=config.model,
+        image_size=config.data.image_size,
+        n_landmarks=n_landmarks,
+        n_tokens=n_tokens,
+        tasks=tuple(t for t in TASKS if t in config.tasks),
+        dtype=resolve_dtype(config.model.dtype),
+    )
+
+
+def _check(config: Config, n_tokens: int) -> None:
+    """Sizes that must fit one another: found here, with the key to change, and not deep inside a trace."""
+    m, d = config.model, config.data
+    image, text, decoder = m.image_encoder, m.text_encoder, m.decoder
+    unknown = [t for t in config.tasks if t not in TASKS]
+    if unknown or not config.tasks:
+        raise UserError(f"config.tasks is {config.tasks!r}; expected one or more of {', '.join(TASKS)}")
+    if m.fusion not in ("cross_attention", "concat", "pooled"):
+        raise UserError(f"config.model.fusion is {m.fusion!r}; expected cross_attention, concat or pooled")
+    if m.attention not in ("xla", "cudnn"):
+        raise UserError(f"config.model.attention is {m.attention!r}; expected xla or cudnn")
+    for key, width, heads in (
+        ("image_encoder.heads", image.width, image.heads),
+        ("text_encoder.heads", text.width, text.heads),
+        ("decoder.heads", text.width, decoder.heads),
+        ("fusion_heads", image.width, m.fusion_heads),
+        ("fusion_heads", text.width, m.fusion_heads),
+    ):
+        if heads < 1 or width % heads:
+            raise UserError(f"config.model.{key} is {heads}, which does not divide the width {width}")
+    if d.image_size % image.patch:
+        raise UserError(
+            f"config.data.image_size is {d.image_size}, not a multiple of config.model.image_encoder.patch={image.patch}"
+        )
+    if d.prompt_length > text.positions:
+        raise UserError(
+            f"config.data.prompt_length is {d.prompt_length}; config.model.text_encoder.positions allows {text.positions}"
+        )
+    if d.target_length > decoder.positions:
+        raise UserError(
+            f"config.data.target_length is {d.target_length}; config.model.decoder.positions allows {decoder.positions}"
+        )
+    if 0 < m.vocab_size < n_tokens:
+        raise UserError(
+            f"config.model.vocab_size is {m.vocab_size}, but the tokenizer has {n_tokens} words; raise it or set 0"
+        )
+
+
+SYSTEMS: dict[str, Callable[[Config, int, int], nn.Module]] = {"vlm": _make_vlm}
+"""Every system that can be trained with gradients, by the name that config.system gives."""

@@ -1,0 +1,23 @@
+"""The landmark head."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vlm_jax.models import initializers
+from vlm_jax.models.layers import PRE_NORM_EPSILON, layer_norm
+
+
+class LandmarkHead(nn.Module):
+    """Norm and a linear layer over pooled features, all in float32 (EndoViT's fine-tuning head)."""
+
+    n_landmarks: int
+
+    @nn.compact
+    def __call__(self, pooled: jax.Array) -> jax.Array:
+        """[B, D] -> logits f32[B, C]."""
+        x = layer_norm(PRE_NORM_EPSILON, jnp.float32, name="norm")(pooled.astype(jnp.float32))
+        init = initializers.weights(pooled.shape[-1])
+        return nn.Dense(self.n_landmarks, dtype=jnp.float32, kernel_init=init, name="linear")(x)

@@ -1,0 +1,121 @@
+"""What the encoders and the decoder are built of: norm, MLP, encoder block, and a stack of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vlm_jax.models import initializers
+from vlm_jax.models.attention import Attention
+
+PRE_NORM_EPSILON = 1e-6  # ViT's
+BERT_EPSILON = 1e-12
+
+
+def layer_norm(epsilon: float, dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
+    """Statistics in float32 whatever `dtype`; two passes, for at 1e-12 the one-pass variance may come out negative."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the exact (erf) GELU between them."""
+
+    width: int
+    hidden: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = initializers.weights(self.width)
+        x = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=init, name="up")(x)
+        x = jax.nn.gelu(x, approximate=False)
+        return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="down")(x)
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and MLP, each with a residual: pre-norm (ViT) or post-norm (BERT).
+
+    Attributes:
+      dropout: of each sublayer's output.
+      stochastic_depth: whether drop-path is on anywhere in the stack (static); its rate comes with the call.
+    """
+
+    width: int
+    heads: int
+    mlp: int
+    pre_norm: bool
+    epsilon: float
+    dtype: jnp.dtype = jnp.float32
+    dropout: float = 0.0
+    stochastic_depth: bool = False
+    attention: str = "xla"
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None, drop_path: jax.Array | float, train: bool
+    ) -> tuple[jax.Array, None]:
+        """x [B, L, D]; mask bool broadcastable to [B, N, L, L]. Returns (x, None): the carry form of a scan."""
+        attention = Attention(self.width, self.heads, self.dtype, self.attention, name="attention")
+        mlp = Mlp(self.width, self.mlp, self.dtype, name="mlp")
+        norm_1 = layer_norm(self.epsilon, self.dtype, name="norm_1")
+        norm_2 = layer_norm(self.epsilon, self.dtype, name="norm_2")
+        if self.pre_norm:
+            x = x + self._drop(attention(norm_1(x), mask=mask), drop_path, train)
+            x = x + self._drop(mlp(norm_2(x)), drop_path, train)
+        else:
+            x = norm_1(x + self._drop(attention(x, mask=mask), drop_path, train))
+            x = norm_2(x + self._drop(mlp(x), drop_path, train))
+        return x, None
+
+    def _drop(self, x: jax.Array, drop_path: jax.Array | float, train: bool) -> jax.Array:
+        """Dropout, then drop-path: the whole branch of one example at a time (Huang et al. 2016)."""
+        if not train:
+            return x
+        x = nn.Dropout(self.dropout)(x, deterministic=self.dropout == 0.0)
+        if not self.stochastic_depth:
+            return x
+        keep = 1.0 - jnp.asarray(drop_path, jnp.float32)
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0], 1, 1))
+        return jnp.where(kept, x / keep.astype(x.dtype), 0)
+
+
+class Stack(nn.Module):
+    """`n_layers` blocks: unrolled (parameters `layer_0`, `layer_1`, ...) or scanned (`layers`, one leading axis more).
+
+    Attributes:
+      options: of the blocks, see `EncoderBlock`.
+      drop_path: rate of the last block; the rates grow linearly from 0.
+      remat: keep only each block's input for the backward pass.
+      scan: compile one block and loop over it.
+    """
+
+    n_layers: int
+    options: Mapping[str, Any]
+    drop_path: float = 0.0
+    remat: bool = False
+    scan: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        options = {**self.options, "stochastic_depth": self.drop_path > 0.0}
+        block: Any = EncoderBlock
+        if self.remat:
+            block = nn.remat(block, static_argnums=(4,), prevent_cse=not self.scan)
+        rates = [self.drop_path * i / max(self.n_layers - 1, 1) for i in range(self.n_layers)]
+        if not self.scan:
+            for i, rate in enumerate(rates):
+                x, _ = block(**options, name=f"layer_{i}")(x, mask, rate, train)
+            return x
+        scanned = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast, 0, nn.broadcast),
+            length=self.n_layers,
+        )
+        x, _ = scanned(**options, name="layers")(x, mask, jnp.asarray(rates, jnp.float32), train)
+        return x

@@ -1,0 +1,65 @@
+"""BERT's encoder (Devlin et al. 2019) without a pooler; without token types it is DistilBERT's (Sanh et al. 2019)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vlm_jax.config.schema import TextEncoderConfig
+from vlm_jax.models import initializers
+from vlm_jax.models.layers import BERT_EPSILON, Stack, layer_norm
+
+
+class TextEncoder(nn.Module):
+    """Post-norm encoder. Its word embedding is the decoder's too: `embed` and `token_logits` share one table.
+
+    Attributes:
+      vocab_size: rows of the word embedding, padding included.
+    """
+
+    config: TextEncoderConfig
+    vocab_size: int
+    dtype: jnp.dtype = jnp.float32
+    dropout: float = 0.0
+    remat: bool = False
+    scan: bool = False
+    attention: str = "xla"
+
+    def setup(self) -> None:
+        c = self.config
+        init = initializers.weights(c.width)
+        self.word_embedding = self.param("word_embedding", init, (self.vocab_size, c.width))
+        self.position_embedding = self.param("position_embedding", init, (c.positions, c.width))
+        if c.token_types:
+            self.token_type_embedding = self.param("token_type_embedding", init, (c.token_types, c.width))
+        self.embedding_norm = layer_norm(BERT_EPSILON, self.dtype)
+        self.embedding_dropout = nn.Dropout(self.dropout)
+        options = {
+            "width": c.width,
+            "heads": c.heads,
+            "mlp": c.mlp,
+            "pre_norm": False,
+            "epsilon": BERT_EPSILON,
+            "dtype": self.dtype,
+            "dropout": self.dropout,
+            "attention": self.attention,
+        }
+        self.blocks = Stack(c.layers, options, 0.0, self.remat, self.scan)
+
+    def __call__(self, tokens: jax.Array, *, train: bool = False) -> jax.Array:
+        """int32[B, S], 0 = padding -> [B, S, D]. Every token is of type 0. What stands at padding is arbitrary."""
+        x = self.embed(tokens) + self.position_embedding[: tokens.shape[1]].astype(self.dtype)
+        if self.config.token_types:
+            x = x + self.token_type_embedding[0].astype(self.dtype)
+        x = self.embedding_dropout(self.embedding_norm(x), deterministic=not train or self.dropout == 0.0)
+        return self.blocks(x, (tokens != 0)[:, None, None, :], train=train)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """int32[...] -> word embeddings [..., D]."""
+        return jnp.take(self.word_embedding, tokens, axis=0).astype(self.dtype)
+
+    def token_logits(self, hidden: jax.Array) -> jax.Array:
+        """[..., D] -> f32[..., V]: the product with the word embedding (weight tying; Press and Wolf 2017)."""
+        table = self.word_embedding.astype(self.dtype)
+        return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)

@@ -1,0 +1,223 @@
+"""The vision-language model: one image encoder, one text encoder, two-way fusion, landmark head, causal decoder.
+
+Composition, ablations and tasks are described in docs/reference/model.md.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vlm_jax.config.schema import ModelConfig
+from vlm_jax.contract import TASKS, TEXT_TASKS
+from vlm_jax.models import initializers
+from vlm_jax.models.decoder import Decoder
+from vlm_jax.models.fusion import CrossSublayer, masked_mean
+from vlm_jax.models.heads import LandmarkHead
+from vlm_jax.models.image_encoder import ImageEncoder
+from vlm_jax.models.state import Cache, Memory, Outputs
+from vlm_jax.models.text_encoder import TextEncoder
+
+PROMPT_ROWS = (0, 0, 2, 3)
+"""Which row of the batch's prompt axis each task of contract.TASKS reads. `landmarks` and `describe` are asked the
+same: the description of the previous activity; it is encoded once."""
+
+MASKED_LOGIT = -1e9
+"""The logit of a row that only pads the vocabulary."""
+
+
+class Vlm(nn.Module):
+    """Image [B, F, H, W, 3] and K prompts in, landmark logits and R token streams out.
+
+    Attributes:
+      config: widths, depths, ablations.
+      image_size: pixels.
+      n_landmarks: C.
+      n_tokens: the tokenizer's size; `config.vocab_size`, where larger, pads the vocabulary to V.
+      tasks: those of contract.TASKS that are on. What no task needs has no parameters.
+      dtype: of activations; parameters, softmax, norms and logits are float32.
+    """
+
+    config: ModelConfig
+    image_size: int
+    n_landmarks: int
+    n_tokens: int
+    tasks: tuple[str, ...] = TASKS
+    dtype: jnp.dtype = jnp.float32
+
+    # --- What is static -----------------------------------------------------------------------------------------------
+
+    @property
+    def text_tasks(self) -> tuple[str, ...]:
+        """The enabled text tasks: the axis R of token logits, memory and cache."""
+        return tuple(t for t in TEXT_TASKS if t in self.tasks)
+
+    @property
+    def vocab_size(self) -> int:
+        """V: rows of the word embedding, padding included."""
+        return max(self.config.vocab_size, self.n_tokens)
+
+    @property
+    def _task_rows(self) -> tuple[int, ...]:
+        """Rows of the target axis K that R stands for."""
+        return tuple(TASKS.index(t) for t in self.text_tasks)
+
+    @property
+    def _prompt_rows(self) -> tuple[int, ...]:
+        """Rows of the prompt axis K that are encoded, each once."""
+        return tuple(sorted({PROMPT_ROWS[TASKS.index(t)] for t in TASKS if t in self.tasks}))
+
+    # --- Parts --------------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        c = self.config
+        common = {"dtype": self.dtype, "dropout": c.dropout, "attention": c.attention}
+        stack = {**common, "remat": c.remat, "scan": c.scan_layers}
+        self.image_encoder = ImageEncoder(c.image_encoder, self.image_size, **stack)
+        self.text_encoder = TextEncoder(c.text_encoder, self.vocab_size, **stack)
+        self.null_image = self.param("null_image", initializers.weights(c.image_encoder.width), (c.image_encoder.width,))
+        self.null_text = self.param("null_text", initializers.weights(c.text_encoder.width), (c.text_encoder.width,))
+        if "landmarks" in self.tasks:
+            self.landmark_head = LandmarkHead(self.n_landmarks)
+            if c.fusion == "cross_attention":
+                self.image_to_text = CrossSublayer(c.image_encoder.width, c.fusion_heads, **common)
+        if self.text_tasks:
+            if c.fusion == "cross_attention":
+                self.text_to_image = CrossSublayer(c.text_encoder.width, c.fusion_heads, **common)
+            if c.image_encoder.width != c.text_encoder.width:
+                init = initializers.weights(c.image_encoder.width)
+                self.image_projection = nn.Dense(c.text_encoder.width, dtype=self.dtype, kernel_init=init)
+            self.decoder = Decoder(c.decoder, c.text_encoder.width, **common, remat=c.remat)
+            self.token_bias = self.param("token_bias", initializers.zeros, (self.vocab_size,))
+
+    # --- Face ---------------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self, image: jax.Array, frame_mask: jax.Array, prompt: jax.Array, target: jax.Array, *, train: bool = False
+    ) -> Outputs:
+        """Teacher-forced: target[..., :-1] goes in, the logits of target[..., 1:] come out.
+
+        Args:
+          image: uint8 (or float in 0-255) [B, F, H, W, 3], not normalised.
+          frame_mask: bool[B, F]; False = no image there.
+          prompt: int32[B, K, S], 0 = padding.
+          target: int32[B, K, T].
+          train: dropout and drop-path on; they draw from the rng stream `dropout`.
+        """
+        memory = self.encode(image, frame_mask, prompt, train=train)
+        if not self.text_tasks:
+            return Outputs(memory.landmark_logits, None)
+        tokens = target[:, jnp.array(self._task_rows), :-1]
+        hidden = self.decoder(self.text_encoder.embed(tokens), memory, train=train)
+        return Outputs(memory.landmark_logits, self._token_logits(hidden))
+
+    def encode(self, image: jax.Array, frame_mask: jax.Array, prompt: jax.Array, *, train: bool = False) -> Memory:
+        """All that does not depend on the targets, once: landmark logits, and keys and values for the decoder."""
+        image_tokens, image_mask = self._image_tokens(image, frame_mask, train)
+        prompts, prompt_mask = self._prompt_tokens(prompt, train)
+        logits = None
+        if "landmarks" in self.tasks:
+            row = self._prompt_rows.index(PROMPT_ROWS[0])
+            logits = self._landmark_logits(image_tokens, image_mask, prompts[:, row], prompt_mask[:, row], train)
+        rows = jnp.array([self._prompt_rows.index(PROMPT_ROWS[k]) for k in self._task_rows], jnp.int32)
+        prompts, prompt_mask = prompts[:, rows], prompt_mask[:, rows]
+        if not self.text_tasks:
+            return Memory(logits, (), prompt_mask, image_mask)
+        if self.config.fusion == "cross_attention":
+            prompts = self._fuse_prompts(prompts, image_tokens, image_mask, train)
+        elif self.config.fusion == "pooled":
+            prompts, prompt_mask = _pool(prompts, prompt_mask)
+            image_tokens, image_mask = _pool(image_tokens, image_mask)
+        if self.config.image_encoder.width != self.config.text_encoder.width:
+            image_tokens = self.image_projection(image_tokens)
+        return Memory(logits, self.decoder.project(prompts, image_tokens), prompt_mask, image_mask)
+
+    @nn.nowrap
+    def init_cache(self, memory: Memory, width: int, length: int) -> Cache:
+        """An empty cache for `width` beams of up to `length` tokens. Needs no parameters."""
+        c = self.config
+        b, r = memory.prompt_mask.shape[:2]
+        shape = (b, r, width, length, c.decoder.heads, c.text_encoder.width // c.decoder.heads)
+        empty = tuple(jnp.zeros(shape, self.dtype) for _ in range(c.decoder.layers))
+        return Cache(empty, tuple(jnp.zeros(shape, self.dtype) for _ in range(c.decoder.layers)))
+
+    def decode_step(
+        self, memory: Memory, cache: Cache, tokens: jax.Array, position: jax.Array | int
+    ) -> tuple[jax.Array, Cache]:
+        """One token of W beams.
+
+        Args:
+          memory: from `encode`.
+          cache: from `init_cache` or the step before.
+          tokens: int32[B, R, W], what stands at `position`.
+          position: int32 scalar, 0 for the task token.
+
+        Returns:
+          logits f32[B, R, W, V] of the token at `position` + 1, and the cache with `position` written.
+        """
+        hidden, cache = self.decoder.step(self.text_encoder.embed(tokens), memory, cache, jnp.asarray(position))
+        return self._token_logits(hidden), cache
+
+    # --- Steps of encode ----------------------------------------------------------------------------------------------
+
+    def _image_tokens(self, image: jax.Array, frame_mask: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Tokens of all frames side by side [B, F * P, D] and what of them is seen, bool[B, F * P].
+
+        A missing frame's tokens are the null embedding, unseen unless the example has no frame at all.
+        """
+        b, f = frame_mask.shape
+        tokens = self.image_encoder(image.reshape(b * f, *image.shape[2:]), train=train)
+        tokens = tokens.reshape(b, f, *tokens.shape[1:])
+        null = self.null_image.astype(tokens.dtype)
+        if self.config.no_image:
+            tokens, seen = jnp.broadcast_to(null, tokens.shape), jnp.ones_like(frame_mask)
+        else:
+            tokens = jnp.where(frame_mask[:, :, None, None], tokens, null)
+            seen = frame_mask | ~frame_mask.any(axis=1, keepdims=True)
+        seen = jnp.broadcast_to(seen[:, :, None], tokens.shape[:3])
+        return tokens.reshape(b, -1, tokens.shape[-1]), seen.reshape(b, -1)
+
+    def _prompt_tokens(self, prompt: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """The prompts that some task reads, encoded [B, U, S, D], and their mask [B, U, S]."""
+        prompt = prompt[:, jnp.array(self._prompt_rows)]
+        b, u, s = prompt.shape
+        tokens = self.text_encoder(prompt.reshape(b * u, s), train=train).reshape(b, u, s, -1)
+        if not self.config.no_text:
+            return tokens, prompt != 0
+        # Every position counts: a mask would still tell the length of the text.
+        return jnp.broadcast_to(self.null_text.astype(tokens.dtype), tokens.shape), jnp.ones_like(prompt, bool)
+
+    def _landmark_logits(
+        self, image: jax.Array, image_mask: jax.Array, prompt: jax.Array, prompt_mask: jax.Array, train: bool
+    ) -> jax.Array:
+        """f32[B, C] from the mean of the patch tokens (no class token) and the landmarks prompt [B, S, D]."""
+        image, image_mask = self._without_class_tokens(image), self._without_class_tokens(image_mask)
+        if self.config.fusion == "cross_attention":
+            fused = self.image_to_text(image, prompt, prompt_mask, train=train)
+            return self.landmark_head(masked_mean(fused, image_mask))
+        pooled = [masked_mean(image, image_mask), masked_mean(prompt, prompt_mask)]
+        return self.landmark_head(jnp.concatenate(pooled, axis=-1))
+
+    def _without_class_tokens(self, x: jax.Array) -> jax.Array:
+        """[B, F * P, ...] -> [B, F * (P - 1), ...]."""
+        per_frame = 1 + (self.image_size // self.config.image_encoder.patch) ** 2
+        split = x.reshape(x.shape[0], -1, per_frame, *x.shape[2:])
+        return split[:, :, 1:].reshape(x.shape[0], -1, *x.shape[2:])
+
+    def _fuse_prompts(self, prompts: jax.Array, image: jax.Array, image_mask: jax.Array, train: bool) -> jax.Array:
+        """[B, R, S, D]: the R prompts as one long query, so that the image's keys are projected once."""
+        b, r, s, d = prompts.shape
+        fused = self.text_to_image(prompts.reshape(b, r * s, d), image, image_mask, train=train)
+        return fused.reshape(b, r, s, d)
+
+    def _token_logits(self, hidden: jax.Array) -> jax.Array:
+        logits = self.text_encoder.token_logits(hidden) + self.token_bias
+        if self.vocab_size == self.n_tokens:
+            return logits
+        return jnp.where(jnp.arange(self.vocab_size) < self.n_tokens, logits, MASKED_LOGIT)
+
+
+def _pool(tokens: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[..., L, D] and bool[..., L] -> their mean as a sequence of one, seen where anything was."""
+    return masked_mean(tokens, mask)[..., None, :].astype(tokens.dtype), mask.any(-1, keepdims=True)
