@@ -27,12 +27,16 @@ def task_weights(loss: LossConfig, tasks: tuple[str, ...]) -> dict[str, float]:
     return {name: getattr(loss, f"{name}_weight") for name in tasks}
 
 
-def combine(means: dict[str, jax.Array], loss: LossConfig, log_variance: jax.Array | None) -> jax.Array:
-    """Total loss. Learned weighting: sum of exp(-s) L + s / 2 with s = log sigma^2 (Kendall et al. 2018, eq. 10)."""
+def combine(means: Metrics, loss: LossConfig, log_variance: jax.Array | None, share: float = 1.0) -> jax.Array:
+    """Total loss. Learned weighting: sum of exp(-s) L + s / 2 with s = log sigma^2 (Kendall et al. 2018, eq. 10).
+
+    `share` is a micro-batch's part of the s / 2, so that the parts of a batch add up to one.
+    """
     weights = task_weights(loss, tuple(means))
     if log_variance is None:
         return sum((weights[n] * value for n, value in means.items()), start=jnp.zeros(()))
-    terms = [weights[n] * (jnp.exp(-s) * value + s / 2) for (n, value), s in zip(means.items(), log_variance)]
+    terms = [weights[n] * (jnp.exp(-s) * value + share * s / 2)
+             for (n, value), s in zip(means.items(), log_variance, strict=True)]
     return jnp.stack(terms).sum()
 
 
@@ -42,6 +46,8 @@ def make_loss(model: Any, config: Config, context: LossContext) -> Callable[...,
     `counts` are the terms of each task over the whole batch, so that the losses and gradients of micro-batches and
     shards add up to those of the whole.
     """
+
+    share = 1.0 / config.optim.accumulate
 
     def loss(params: Any, batch: Batch, counts: Metrics, key: jax.Array | None) -> tuple[jax.Array, Any]:
         rngs = {} if key is None else {"dropout": key}
@@ -53,7 +59,7 @@ def make_loss(model: Any, config: Config, context: LossContext) -> Callable[...,
         for name in config.tasks:
             total, states[name] = TASK_TABLE[name].loss_sum(outputs, batch, context)
             means[name] = total / jnp.maximum(counts[name], 1.0)
-        return combine(means, config.loss, params.get("task_log_variance")), (means, states)
+        return combine(means, config.loss, params.get("task_log_variance"), share), (means, states)
 
     return loss
 
@@ -101,12 +107,6 @@ def make_train_step(model: Any, tx: optax.GradientTransformation, config: Config
         (value, (means, states)), gradients = accumulate_gradients(
             loss, state.params, batch, counts, dropout_key, config.optim.accumulate
         )
-        if (n := config.optim.accumulate) > 1 and "task_log_variance" in state.params:
-            # each micro-batch added the regulariser s / 2 once: keep one
-            weights = jnp.asarray(list(task_weights(config.loss, config.tasks).values()))
-            excess = (n - 1) / 2 * weights
-            value = value - (excess * state.params["task_log_variance"]).sum()
-            gradients = {**gradients, "task_log_variance": gradients["task_log_variance"] - excess}
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = None if state.ema is None else update_ema(state.ema, params, config.optim.ema, state.step)
@@ -128,13 +128,17 @@ def flat_metrics(means: Metrics, states: dict[str, Any]) -> Metrics:
     return flat
 
 
-def make_eval_step(model: Any, config: Config, context: LossContext) -> Callable[[Any, Batch], Any]:
-    """eval(params, batch) -> ({task: metric state}, landmark probabilities f32[B, C] or None); no augmentation."""
+def make_eval_step(model: Any, config: Config, context: LossContext, mesh: Mesh) -> Callable[[Any, Batch], Any]:
+    """eval(params, batch) -> ({task: metric state}, probabilities f32[B, C] or None, labels, known); no augmentation.
+
+    Everything comes out replicated, so that every process can read it; `known` is bool[B, C], False in padded rows.
+    """
 
     def step(params: Any, batch: Batch) -> Any:
         outputs = model.apply({"params": params}, batch.image, batch.frame_mask, batch.prompt, batch.target)
         states = {name: TASK_TABLE[name].loss_sum(outputs, batch, context)[1] for name in config.tasks}
         logits = outputs.landmark_logits
-        return states, None if logits is None else jax.nn.sigmoid(logits)
+        known = batch.landmarks_mask & (batch.valid & batch.task_mask[:, 0])[:, None]
+        return states, None if logits is None else jax.nn.sigmoid(logits), batch.landmarks, known
 
-    return jax.jit(step)
+    return jax.jit(step, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -1,0 +1,104 @@
+"""Losses against torch, torchvision's formula and scikit-learn-free arithmetic, on random inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from vlm_jax.config.schema import LossConfig
+from vlm_jax.tasks.losses import asymmetric_loss, class_balanced_weights, label_loss, smoothed_cross_entropy
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def labelled() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(0, 4, (16, 7)).astype(np.float32), rng.integers(0, 2, (16, 7)).astype(np.float32)
+
+
+def test_bce_equals_torch(labelled):
+    logits, labels = labelled
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.tensor(logits), torch.tensor(labels), reduction="none"
+    )
+    np.testing.assert_allclose(label_loss(logits, labels, LossConfig(), None), expected, atol=TOLERANCE)
+
+
+def test_focal_equals_its_definition_in_torch(labelled):
+    logits, labels = labelled
+    z, y = torch.tensor(logits, dtype=torch.float64), torch.tensor(labels, dtype=torch.float64)
+    probability = torch.where(y == 1, torch.sigmoid(z), torch.sigmoid(-z))
+    expected = -((1 - probability) ** 3.0) * torch.log(probability)
+    actual = label_loss(logits, labels, LossConfig(landmarks="focal", focal_gamma=3.0), None)
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
+
+
+def _asymmetric_reference(z, y, gamma_positive, gamma_negative, clip):
+    """Ridnik et al.'s equations, written in torch."""
+    p = torch.sigmoid(z)
+    shifted = (p - clip).clamp(min=0)
+    positive = y * (1 - p) ** gamma_positive * torch.log(p)
+    negative = (1 - y) * shifted**gamma_negative * torch.log(1 - shifted)
+    return -(positive + negative)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_asymmetric_equals_its_equations(labelled, clip):
+    logits, labels = labelled
+    expected = _asymmetric_reference(torch.tensor(logits).double(), torch.tensor(labels).double(), 1.0, 4.0, clip)
+    actual = asymmetric_loss(jnp.asarray(logits), jnp.asarray(labels), gamma_positive=1.0, gamma_negative=4.0, clip=clip)
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
+
+
+def test_asymmetric_is_finite_at_extremes():
+    logits = jnp.array([[-200.0, 200.0]])
+    config = LossConfig(landmarks="asymmetric")
+    for labels in ([[0.0, 1.0]], [[1.0, 0.0]]):
+        assert np.isfinite(label_loss(logits, jnp.array(labels), config, None)).all()
+
+
+def test_class_balanced_weights_follow_cui():
+    positives, negatives = np.array([10, 500]), np.array([990, 500])
+    weights = class_balanced_weights(positives, negatives, 0.99)
+    effective = lambda n: (1 - 0.99**n) / (1 - 0.99)  # noqa: E731
+    assert weights[1, 0] / weights[0, 0] == pytest.approx(effective(990) / effective(10), rel=1e-5)
+    np.testing.assert_allclose(weights.sum(0), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(weights[:, 1], 1.0, rtol=1e-6)
+
+
+def test_class_balanced_weighs_by_label(labelled):
+    logits, labels = labelled
+    weights = np.stack([np.full(7, 0.5), np.full(7, 1.5)]).astype(np.float32)
+    config = LossConfig(landmarks="class_balanced")
+    plain = label_loss(logits, labels, LossConfig(), None)
+    weighted = label_loss(logits, labels, config, weights)
+    np.testing.assert_allclose(weighted, plain * np.where(labels > 0, 1.5, 0.5), rtol=1e-6)
+    with pytest.raises(ValueError, match="class weights"):
+        label_loss(logits, labels, config, None)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_equals_torch(smoothing):
+    rng = np.random.default_rng(1)
+    logits, targets = rng.normal(0, 3, (5, 9, 40)).astype(np.float32), rng.integers(0, 40, (5, 9))
+    expected = torch.nn.functional.cross_entropy(
+        torch.tensor(logits).reshape(-1, 40), torch.tensor(targets).reshape(-1), reduction="none",
+        label_smoothing=smoothing,
+    ).reshape(5, 9)
+    actual = smoothed_cross_entropy(jnp.asarray(logits), jnp.asarray(targets), smoothing)
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
+
+
+def test_every_loss_name_of_the_schema_is_built(labelled):
+    logits, labels = labelled
+    weights = np.ones((2, 7), np.float32)
+    results = [
+        np.asarray(label_loss(logits, labels, dataclasses.replace(LossConfig(), landmarks=name), weights))
+        for name in ("bce", "focal", "asymmetric")
+    ]
+    assert not np.allclose(results[0], results[1]) and not np.allclose(results[0], results[2])

@@ -1,0 +1,122 @@
+"""The main job: set up, step, log, validate, save. Running the same command again goes on where it stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from etils import epath
+from tqdm import tqdm
+
+from vlm_jax.config.schema import Config
+from vlm_jax.contract import Batch
+from vlm_jax.parallel import distributed
+from vlm_jax.training.optim import make_schedule
+from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
+from vlm_jax.training.profiling import Profiler
+from vlm_jax.training.run import Run, say, set_up, train_item
+from vlm_jax.training.state import state_shardings
+from vlm_jax.training.step import TrainStep, make_train_step
+from vlm_jax.training.validation import Validator
+from vlm_jax.training.writers import MetricWriter
+
+# On CPU with several devices, more than about 24 un-awaited steps hang for ever (8 with two processes).
+_CPU_AWAIT_EVERY = 8
+
+
+def train(config: Config, workdir: str) -> int:
+    """Trains to `train.steps`; returns the exit code: 0 done, 3 preempted and saved."""
+    distributed.init(config.parallel)
+    with PreemptionWatch() as watch:
+        run = set_up(config, epath.Path(workdir))
+        loop = Loop(run, watch)
+        try:
+            return loop.run_to_end()
+        finally:
+            loop.close()
+
+
+class Loop:
+    """Holds what outlives a step; each method is one paragraph of the story."""
+
+    def __init__(self, run: Run, watch: PreemptionWatch):
+        self.run, self.watch, self.config = run, watch, run.config
+        shardings = state_shardings(run.mesh, run.abstract)
+        schedule = make_schedule(run.config.optim, run.config.train.steps)
+        self.step_fn: TrainStep = make_train_step(
+            run.model, run.tx, run.config, run.context, run.mesh, shardings, schedule
+        )
+        self.validator = Validator(run)
+        self.start = int(run.state.step)
+        self.writer = MetricWriter(run.workdir, step=self.start, tensorboard=run.config.train.tensorboard)
+        self.profiler = Profiler(run.workdir, self.start, run.config.train.profile_steps)
+
+    def run_to_end(self) -> int:
+        """Steps until done or preempted."""
+        steps = self.config.train.steps
+        if self.start >= steps:
+            say(f"nothing to do: {self.run.workdir} is at step {self.start} of {steps}")
+            return 0
+        batches = self.run.data.train_batches(self.run.mesh, start_step=self.start)
+        with self._bar(steps) as bar, jax.set_mesh(self.run.mesh):
+            for step in range(self.start + 1, steps + 1):
+                self._one_step(step, batches, bar)
+                stop = self.watch.reached(step)
+                if stop or step == steps or step % self.config.checkpoint.every == 0:
+                    self._save(step, validate=not stop)
+                elif self.config.eval.every and step % self.config.eval.every == 0:
+                    self._validate(step)
+                if stop:
+                    self.run.store.finish()
+                    say(f"preempted: step {step} is saved; run the same command to go on")
+                    return EXIT_PREEMPTED
+        self.run.store.finish()
+        say(f"done: step {steps}; `vlm-jax evaluate --workdir {self.run.workdir} --split test` scores it")
+        return 0
+
+    def close(self) -> None:
+        """Releases files and threads; a save in flight is finished."""
+        self.profiler.stop()
+        self.writer.close()
+        self.run.store.close()
+
+    def _one_step(self, step: int, batches: Iterator[Batch], bar: tqdm) -> None:
+        began = time.perf_counter()
+        self.profiler.before(step)
+        batch = next(batches)
+        waited = time.perf_counter() - began
+        self.run.state, metrics = self.step_fn(self.run.state, batch)
+        log = step % self.config.train.log_every == 0 or step in (1, self.config.train.steps)
+        if log or (jax.default_backend() == "cpu" and step % _CPU_AWAIT_EVERY == 0):
+            jax.block_until_ready(metrics["loss"])
+        if log:
+            self._log(step, metrics, began, waited, bar)
+        bar.update(1)
+        self.run.store.poll()
+
+    def _log(self, step: int, metrics: Any, began: float, waited: float, bar: tqdm) -> None:
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        values |= {"data_wait": waited, "seconds": time.perf_counter() - began}
+        self.writer.write(step, values)
+        bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
+        if bar.disable and (step % (10 * self.config.train.log_every) == 0 or step == self.config.train.steps):
+            say(f"step {step}/{self.config.train.steps}  loss {values['loss']:.4f}")
+
+    def _validate(self, step: int) -> tuple[dict[str, float], dict[str, float | None]]:
+        scores, thresholds = self.validator(self.run.state.inference_params)
+        self.writer.write(step, {f"validation/{name}": value for name, value in scores.items()})
+        return scores, thresholds
+
+    def _save(self, step: int, *, validate: bool) -> None:
+        """Saves with validation scores and thresholds; a preempted run has no time for them."""
+        scores, thresholds = self._validate(step) if validate else ({}, {})
+        state = self.run.state
+        meta = self.run.meta(scores, thresholds)
+        self.run.store.save(step, params=state.params, ema=state.ema, train=train_item(state), meta=meta)
+
+    def _bar(self, steps: int) -> tqdm:
+        shown = sys.stderr.isatty() and jax.process_index() == 0
+        return tqdm(total=steps, initial=self.start, desc="train", unit="step", disable=not shown, dynamic_ncols=True)
