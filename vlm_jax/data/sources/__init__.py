@@ -1,0 +1,33 @@
+"""Adapters: one file a source, one row a source in this table."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import Protocol, cast
+
+from vlm_jax.errors import UserError
+
+
+class BuildFn(Protocol):
+    """Reads `input_dir` as its source lays it out and writes a data set into `out` (resumable)."""
+
+    def __call__(self, input_dir: str | Path, out: str | Path, *, progress: bool = True) -> None: ...
+
+
+SOURCES: dict[str, str] = {
+    "vocalfolds": "vlm_jax.data.sources.vocalfolds:build",
+    "operative_notes": "vlm_jax.data.sources.operative_notes:build",
+}
+"""Name -> `module:function` of type `BuildFn`; imported when asked for, so that one adapter's needs burden no other."""
+
+
+def get_source(name: str) -> BuildFn:
+    """The adapter of that name; UserError with a suggestion if there is none."""
+    if name not in SOURCES:
+        close = difflib.get_close_matches(name, SOURCES, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise UserError(f"unknown source '{name}': {hint}known are {', '.join(sorted(SOURCES))}")
+    module, function = SOURCES[name].split(":")
+    return cast(BuildFn, getattr(importlib.import_module(module), function))
