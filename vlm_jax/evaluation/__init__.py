@@ -1,0 +1,1 @@
+"""Scoring a system on a split: units, thresholds, trivial systems, intervals by group, and the written results."""

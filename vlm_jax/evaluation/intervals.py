@@ -1,0 +1,137 @@
+"""Intervals by bootstrap over whole groups (patients, procedures): frames of one operation are not independent.
+
+Metrics are a function of weights: float[R, G] (how often each group was drawn, one row a resample) -> float[R, M], one
+column a metric. All systems share one table of draws, so that their differences are paired.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+MIN_GROUPS = 6
+"""With fewer groups an interval would pretend to know: low and high stay None."""
+LEVEL = 0.95
+
+MetricFn = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; None where undefined or not given."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which group each unit belongs to. `of` int[U] indexes `names`."""
+
+    names: tuple[str, ...]
+    of: np.ndarray
+
+    @classmethod
+    def build(cls, group_of_units: Sequence[str]) -> Groups:
+        names = tuple(sorted(set(group_of_units)))
+        index = {name: i for i, name in enumerate(names)}
+        return cls(names, np.array([index[g] for g in group_of_units], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sums(self, per_unit: np.ndarray) -> np.ndarray:
+        """float64[G, ...]: sums of float[U, ...] over the units of each group."""
+        total = np.zeros((len(self), *per_unit.shape[1:]))
+        np.add.at(total, self.of, per_unit)
+        return total
+
+
+def weighted_mean(sums: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """sums / numbers, nan where a resample holds no unit."""
+    sums, numbers = np.broadcast_arrays(sums, numbers)
+    return np.divide(sums, numbers, out=np.full(sums.shape, np.nan), where=numbers > 0)
+
+
+@functools.lru_cache(maxsize=32)
+def draws(n_groups: int, resamples: int, seed: int) -> np.ndarray:
+    """float64[R, G]: how often each group is drawn in each resample; every row sums to G."""
+    picks = np.random.default_rng(seed).integers(0, n_groups, (resamples, n_groups))
+    return np.stack([np.bincount(row, minlength=n_groups) for row in picks]).astype(float)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Metrics on the split, on each bootstrap resample and with each group left out.
+
+    Attributes:
+      names: the M metrics.
+      value: float[M]. boot: float[R, M]. jackknife: float[G, M]; R = G = 0 where no interval is given.
+    """
+
+    names: tuple[str, ...]
+    value: np.ndarray
+    boot: np.ndarray
+    jackknife: np.ndarray
+
+    @classmethod
+    def draw(cls, names: Sequence[str], fn: MetricFn, n_groups: int, *, resamples: int = 1000, seed: int = 0) -> Samples:
+        """Evaluates `fn` on the split and, from `MIN_GROUPS` groups on, on all resamples."""
+        value = fn(np.ones((1, n_groups)))
+        none = np.zeros((0, len(names)))
+        if n_groups < MIN_GROUPS or resamples < 1:
+            return cls(tuple(names), value[0], none, none)
+        return cls(tuple(names), value[0], fn(draws(n_groups, resamples, seed)), fn(1.0 - np.eye(n_groups)))
+
+    def column(self, name: str) -> Samples:
+        """One metric alone."""
+        i = [self.names.index(name)]
+        return Samples((name,), self.value[i], self.boot[:, i], self.jackknife[:, i])
+
+    def minus(self, other: Samples) -> Samples:
+        """Paired differences of the same metrics on the same groups."""
+        return Samples(
+            self.names, self.value - other.value, self.boot - other.boot, self.jackknife - other.jackknife
+        )
+
+    def get(self, name: str) -> float:
+        """The value of one metric on the split; nan where undefined."""
+        return float(self.value[self.names.index(name)])
+
+    def estimate(self, name: str) -> Estimate:
+        """Value and interval: BCa (Efron 1987), percentile where BCa is degenerate.
+
+        Resamples in which the metric is undefined are left out.
+        """
+        one = self.column(name)
+        value = float(one.value[0])
+        if np.isnan(value):
+            return Estimate(None)
+        boot = one.boot[~np.isnan(one.boot[:, 0]), 0]
+        if not len(boot):
+            return Estimate(value)
+        low, high = np.quantile(boot, _bca_levels(value, boot, one.jackknife[:, 0]))
+        return Estimate(value, float(low), float(high))
+
+
+def _bca_levels(value: float, samples: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
+    """The two quantiles to read; the plain percentiles where bias or acceleration cannot be computed."""
+    tail = (1 - LEVEL) / 2
+    below = float(((samples < value).sum() + (samples <= value).sum()) / (2 * len(samples)))
+    deviation = jackknife.mean() - jackknife
+    spread = float((deviation**2).sum())
+    if np.isnan(spread) or spread < 1e-18 or not 0 < below < 1:
+        return tail, 1 - tail
+    bias = ndtri(below)
+    acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
+    shifted = bias + np.array([ndtri(tail), -ndtri(tail)])
+    scale = 1 - acceleration * shifted
+    if (scale <= 0).any():
+        return tail, 1 - tail
+    low, high = ndtr(bias + shifted / scale)
+    return float(low), float(high)

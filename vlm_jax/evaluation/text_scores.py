@@ -1,0 +1,59 @@
+"""Scores of the sentences of one task of one source, on the split and on resamples at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlm_jax.evaluation.intervals import Groups, Samples, weighted_mean
+from vlm_jax.metrics.generation import BLEU_COUNTS, bleu2, bleu_counts, exact, rouge_l
+from vlm_jax.metrics.similarity import Similarity, best_cosine
+
+
+@dataclass(frozen=True)
+class TextUnits:
+    """What is true of the U units of one task of one source.
+
+    Attributes:
+      references: at least one a unit.
+      groups: of the units.
+      similarities: the cosines to report.
+    """
+
+    references: tuple[tuple[str, ...], ...]
+    groups: Groups
+    similarities: tuple[Similarity, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics, in the order of the columns."""
+        return ("bleu2", "rouge_l", "exact", *(s.name for s in self.similarities))
+
+
+def text_samples(units: TextUnits, predictions: Sequence[str], *, resamples: int = 1000, seed: int = 0) -> Samples:
+    """All metrics of one system's sentences, one a unit."""
+    pairs = list(zip(predictions, units.references, strict=True))
+    columns = [
+        np.stack([bleu_counts(p, refs) for p, refs in pairs]),
+        np.array([[rouge_l(p, refs), exact(p, refs)] for p, refs in pairs]),
+        *(best_cosine(s, predictions, units.references)[:, None] for s in units.similarities),
+        np.ones((len(pairs), 1)),
+    ]
+    sums = units.groups.sums(np.concatenate(columns, axis=1))
+
+    def fn(weights: np.ndarray) -> np.ndarray:
+        total = weights @ sums
+        means = weighted_mean(total[:, BLEU_COUNTS:-1], total[:, -1:])
+        return np.concatenate([bleu2(total[:, :BLEU_COUNTS])[:, None], means], axis=1)
+
+    return Samples.draw(units.names, fn, len(units.groups), resamples=resamples, seed=seed)
+
+
+def shuffled(n: int, seed: int) -> np.ndarray:
+    """int[n]: a permutation that leaves no unit with its own (for n > 1): the floor of every cosine."""
+    order = np.random.default_rng(seed).permutation(n)
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.roll(order, 1)
+    return place

@@ -1,0 +1,90 @@
+"""Units of scoring: a frame for labels, an activity for descriptions, a sentence for reports.
+
+Text targets repeat over the frames of their window in training. They are scored once: on the middle frame of the
+activity, or of the sentence's window of evidence, or on the sentence's own record where the source has no frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from vlm_jax.contract import END, TEXT_TASKS, Record
+from vlm_jax.tasks import TASK_TABLE
+
+END_WORD = "end"
+"""How the end of a procedure, a token and no text, is written for the text metrics."""
+
+UNIT_NAMES = {"landmarks": "frame", "describe": "activity", "anticipate": "activity", "report": "sentence"}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One thing to score. `record` is without its image; `order` is its place in its procedure, from 0.
+
+    `key` names the activity or sentence (the frame's own uid for landmarks).
+    """
+
+    row: int
+    record: Record
+    key: str
+    order: int = 0
+
+    @property
+    def chain(self) -> tuple[str, str]:
+        """(source, procedure): what is rolled out in time together."""
+        return self.record.source, self.record.procedure
+
+
+def light(record: Record) -> Record:
+    """The record without its image's bytes (a marker stays, so that tasks know that there is one)."""
+    return dataclasses.replace(record, image=b"" if record.image is not None else None)
+
+
+def find_units(rows: Iterable[int], record_of: Callable[[int], Record]) -> dict[str, list[Unit]]:
+    """Units by task, in the order of rows (within a procedure: in time).
+
+    Args:
+      rows: rows of the record table.
+      record_of: gives the record of a row; images may be missing bytes, but are None only where there is none.
+    """
+    records = [(row, light(record_of(row))) for row in rows]
+    units = {"landmarks": [Unit(row, r, r.uid) for row, r in records if TASK_TABLE["landmarks"].carried(r)]}
+    for task in TEXT_TASKS:
+        units[task] = _middles(task, records)
+    return units
+
+
+def _middles(task: str, records: list[tuple[int, Record]]) -> list[Unit]:
+    """One unit an activity or a sentence: the middle of the rows that carry it."""
+    windows: dict[tuple[str, str, str], list[tuple[int, Record]]] = {}
+    for row, record in records:
+        if TASK_TABLE[task].carried(record):
+            key = (record.sentence if task == "report" else record.activity) or record.uid
+            windows.setdefault((record.source, record.procedure, key), []).append((row, record))
+    units: list[Unit] = []
+    placed: dict[tuple[str, str], int] = {}
+    for (source, procedure, key), members in windows.items():
+        row, record = members[len(members) // 2]
+        order = placed.get((source, procedure), 0)
+        placed[source, procedure] = order + 1
+        units.append(Unit(row, record, key, order))
+    return units
+
+
+def references(task: str, record: Record) -> tuple[str, ...]:
+    """The true text of the task and its further wordings, as the metrics read them."""
+    text = TASK_TABLE[task].target(record) or ""
+    more = record.references if task == "report" else ()
+    return (as_scored(text), *more)
+
+
+def as_scored(text: str, *, task: str | None = None) -> str:
+    """The end of a procedure as a word; a generated empty next description means just that."""
+    return END_WORD if text == END or (task == "anticipate" and not text.strip()) else text
+
+
+def prompt_text(task: str, record: Record) -> str:
+    """The gold text the prompt ends with (previous, current description, context); empty where unknown."""
+    return TASK_TABLE[task].prompt(record)[-1] or ""

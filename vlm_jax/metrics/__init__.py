@@ -1,0 +1,1 @@
+"""Metrics of labels and of sentences: mergeable states, and the formulas on their sums."""
