@@ -6,7 +6,7 @@ BIN := .venv/bin
 WORKDIR ?= runs/demo
 PYTEST_FLAGS ?=
 
-.PHONY: help demo test test-slow lint format setup setup-dev clean
+.PHONY: help setup setup-dev demo lint test test-slow format reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -55,3 +55,6 @@ format: .venv/.dev.stamp  ## rewrite the sources as ruff likes them
 
 clean:  ## remove the environment and caches; keeps runs/
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .coverage* htmlcov build dist
+
+reference: .venv/.demo.stamp  ## docs/reference/config.md, from the schema
+	$(BIN)/python -m vlm_jax.config.reference > docs/reference/config.md

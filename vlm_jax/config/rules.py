@@ -101,6 +101,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "eval.batch_size": (1, MANY),
     "eval.max_units": (1, MANY),
     "eval.beam": (1, 64),
+    "eval.beam_decay": (0, 10),
+    "eval.beam_length_penalty": (0, 10),
     "eval.bootstrap": (0, 10**6),
     "parallel.num_processes": (0, MANY),
     "parallel.process_id": (-1, MANY),
@@ -191,6 +193,7 @@ def _shapes(config: Config) -> Iterator[str]:
         ("model.text_encoder.width", text.width, "model.text_encoder.heads", text.heads),
         ("model.text_encoder.width", text.width, "model.decoder.heads", decoder.heads),
         ("model.text_encoder.width", text.width, "model.fusion_heads", model.fusion_heads),
+        ("model.image_encoder.width", image.width, "model.fusion_heads", model.fusion_heads),
         ("train.batch_size", config.train.batch_size, "optim.accumulate", config.optim.accumulate),
     )
     for key, value, by, divisor in divisions:
@@ -212,7 +215,7 @@ def _meaning(config: Config) -> Iterator[str]:
         yield "config key 'optim.lr' must be above 0"
     weights = [getattr(config.loss, f"{task}_weight") for task in config.tasks]
     if not any(weights):
-        yield f"config keys 'loss.*_weight' are 0 for every task in {', '.join(config.tasks)}: nothing would be learnt"
+        yield f"config keys 'loss.*_weight' are 0 for every task in {', '.join(config.tasks)}: nothing would be learned"
     if min(config.model.image_encoder.std) <= 0:
         yield f"config key 'model.image_encoder.std' must be above 0, got {config.model.image_encoder.std}"
     if config.eval.select != "loss":

@@ -1,0 +1,187 @@
+"""The command line: `vlm-jax COMMAND ... --config FILE:ARG --config.a.b=value`, and `python -m vlm_jax`, the same.
+
+Exit codes: 0 done, 1 anything else (a full disk, a lost peer), 2 usage or bad input, 3 preempted and saved. A command
+is one file of `vlm_jax/commands/` with HELP, add_arguments(parser) and run(args), and one row of the table here.
+Nothing heavy is imported before the command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+import vlm_jax
+from vlm_jax.config.values import leaves, suggest, type_name
+from vlm_jax.errors import UserError
+
+COMMANDS: dict[str, str] = {
+    "demo": "vlm_jax.commands.demo",
+    "data simulate": "vlm_jax.commands.data_simulate",
+    "data build": "vlm_jax.commands.data_build",
+    "data check": "vlm_jax.commands.data_check",
+    "data stats": "vlm_jax.commands.data_stats",
+    "train": "vlm_jax.commands.train",
+    "evaluate": "vlm_jax.commands.evaluate",
+    "predict": "vlm_jax.commands.predict",
+    "inspect": "vlm_jax.commands.inspect",
+}
+"""Command -> the module that is it."""
+
+_PREFIX = "--config."
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are UserErrors, with no abbreviation of flags."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code; what a person can mend is one line on stderr."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(argv)
+    except UserError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from what was saved", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # the last handler before the shell: a full disk is a line, a bug its traceback
+        message = _machine_fault(error)
+        if message is None:
+            traceback.print_exc()
+            return 1
+        return _fail(message, 1)
+
+
+def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """The command's module and its arguments, with `overrides` [(key, raw value)] from `--config.key=value`.
+
+    Raises:
+      UserError: an unknown command or flag (with a suggestion), a flag without its value.
+      SystemExit: after `--help`.
+    """
+    name, rest = _split_command(list(argv))
+    module = importlib.import_module(COMMANDS[name])
+    parser = _parser(name, module)
+    plain, overrides = _split_overrides(rest)
+    args, unknown = parser.parse_known_args(plain)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        what = "flag" if flag.startswith("-") else "argument"
+        raise UserError(f"unknown {what} {flag!r}{suggest(flag, _flags(parser))}; see `{parser.prog} --help`")
+    if overrides and not hasattr(args, "config"):
+        raise UserError(f"`{parser.prog}` takes no --config: drop {_PREFIX}{overrides[0][0]}")
+    args.overrides = overrides
+    return module, args
+
+
+def _main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"vlm-jax {vlm_jax.__version__}")
+        return 0
+    if len(argv) == 2 and argv[1] in ("-h", "--help") and argv[0] not in COMMANDS and _group(argv[0]):
+        print(_overview(argv[0] + " "))
+        return 0
+    try:
+        module, args = parse(argv)
+    except SystemExit as stop:  # argparse leaves so after --help
+        return int(stop.code or 0)
+    return int(module.run(args) or 0)
+
+
+def _group(word: str) -> list[str]:
+    return [name for name in COMMANDS if name.startswith(word + " ")]
+
+
+def _split_command(argv: list[str]) -> tuple[str, list[str]]:
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if len(argv) >= words and name in COMMANDS:
+            return name, argv[words:]
+    first = argv[0] if argv else ""
+    if _group(first):
+        known = ", ".join(_group(first))
+        given = " ".join(argv[:2])
+        raise UserError(f"unknown command {given!r}{suggest(given, _group(first))}: choose one of {known}")
+    raise UserError(f"unknown command {first!r}{suggest(first, COMMANDS)}; see `vlm-jax --help`")
+
+
+def _split_overrides(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Takes `--config.key=value` and `--config.key value` out of the words of a command."""
+    plain: list[str] = []
+    overrides: list[tuple[str, str]] = []
+    words = iter(range(len(argv)))
+    for i in words:
+        if not argv[i].startswith(_PREFIX):
+            plain.append(argv[i])
+            continue
+        key, equals, value = argv[i].removeprefix(_PREFIX).partition("=")
+        if not equals:
+            if i + 1 == len(argv) or argv[i + 1].startswith("--"):
+                raise UserError(f"{argv[i]} needs a value: {argv[i]}=VALUE")
+            value = argv[next(words)]
+        overrides.append((key, value))
+    return plain, overrides
+
+
+def _parser(name: str, module: ModuleType) -> _Parser:
+    parser = _Parser(
+        prog=f"vlm-jax {name}",
+        description=module.HELP.strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    if "--config" in _flags(parser):
+        keys = "\n".join(f"  --config.{key}=  {type_name(kind)}" for key, kind in leaves().items())
+        parser.epilog = f"settings, over those of --config:\n{keys}"
+    return parser
+
+
+def _flags(parser: argparse.ArgumentParser) -> list[str]:
+    return [flag for action in parser._actions for flag in action.option_strings]
+
+
+def _overview(prefix: str = "") -> str:
+    """The list of commands, each with the first line of its help."""
+    names = [name for name in COMMANDS if name.startswith(prefix)]
+    rows = [f"  {name:15}{importlib.import_module(COMMANDS[name]).HELP.strip().splitlines()[0]}" for name in names]
+    head = (
+        [] if prefix else [f"vlm-jax {vlm_jax.__version__}: {(vlm_jax.__doc__ or '').partition(': ')[2].strip()}", ""]
+    )
+    tail = ["", "`vlm-jax COMMAND --help` shows flags and an example."]
+    return "\n".join([*head, f"usage: vlm-jax {prefix}COMMAND ...", "", *rows, *tail])
+
+
+def _machine_fault(error: BaseException) -> str | None:
+    """One line where the machine failed (full disk, no permission), anywhere in the chain of causes; else None."""
+    seen: BaseException | None = error
+    while seen is not None:
+        number = seen.errno if isinstance(seen, OSError) else None
+        where = f" at '{seen.filename}'" if isinstance(seen, OSError) and seen.filename else ""
+        if number in _FULL or "No space left on device" in str(seen):
+            return f"the disk is full{where}: free some space, then run the same command again"
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return f"no permission to read or write{where}: choose another directory or change its permissions"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"vlm-jax: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
