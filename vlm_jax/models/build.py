@@ -85,17 +85,13 @@ def _check(config: Config, n_tokens: int) -> None:
         if heads < 1 or width % heads:
             raise UserError(f"config.model.{key} is {heads}, which does not divide the width {width}")
     if d.image_size % image.patch:
-        raise UserError(
-            f"config.data.image_size is {d.image_size}, not a multiple of config.model.image_encoder.patch={image.patch}"
-        )
-    if d.prompt_length > text.positions:
-        raise UserError(
-            f"config.data.prompt_length is {d.prompt_length}; config.model.text_encoder.positions allows {text.positions}"
-        )
-    if d.target_length > decoder.positions:
-        raise UserError(
-            f"config.data.target_length is {d.target_length}; config.model.decoder.positions allows {decoder.positions}"
-        )
+        raise UserError(f"config.data.image_size is {d.image_size}; expected a multiple of the patch, {image.patch}")
+    for key, length, part, rows in (
+        ("prompt_length", d.prompt_length, "text_encoder", text.positions),
+        ("target_length", d.target_length, "decoder", decoder.positions),
+    ):
+        if length > rows:
+            raise UserError(f"config.data.{key} is {length}, but config.model.{part}.positions is {rows}: change one")
     if 0 < m.vocab_size < n_tokens:
         raise UserError(
             f"config.model.vocab_size is {m.vocab_size}, but the tokenizer has {n_tokens} words; raise it or set 0"

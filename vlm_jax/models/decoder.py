@@ -59,7 +59,7 @@ class DecoderLayer(nn.Module):
         key, value = attention.keys_values(y)  # [B, R, W, 1, N, H]
         keys = jax.lax.dynamic_update_slice_in_dim(cache.keys[layer], key, position, axis=3)
         values = jax.lax.dynamic_update_slice_in_dim(cache.values[layer], value, position, axis=3)
-        written = jnp.arange(keys.shape[3]) <= position
+        written = (jnp.arange(keys.shape[3]) <= position)[None, None]
         out = attend(attention.query(y), keys, values, written)
         x = x + attention.out(out)[..., 0, :]
         x = self._cross_and_mlp(x, memory.layers[layer], memory.prompt_mask, memory.image_mask, False)

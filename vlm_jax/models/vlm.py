@@ -76,19 +76,20 @@ class Vlm(nn.Module):
         stack = {**common, "remat": c.remat, "scan": c.scan_layers}
         self.image_encoder = ImageEncoder(c.image_encoder, self.image_size, **stack)
         self.text_encoder = TextEncoder(c.text_encoder, self.vocab_size, **stack)
-        self.null_image = self.param("null_image", initializers.weights(c.image_encoder.width), (c.image_encoder.width,))
-        self.null_text = self.param("null_text", initializers.weights(c.text_encoder.width), (c.text_encoder.width,))
+        image_width, text_width = c.image_encoder.width, c.text_encoder.width
+        self.null_image = self.param("null_image", initializers.weights(image_width), (image_width,))
+        self.null_text = self.param("null_text", initializers.weights(text_width), (text_width,))
         if "landmarks" in self.tasks:
             self.landmark_head = LandmarkHead(self.n_landmarks)
             if c.fusion == "cross_attention":
-                self.image_to_text = CrossSublayer(c.image_encoder.width, c.fusion_heads, **common)
+                self.image_to_text = CrossSublayer(image_width, c.fusion_heads, **common)
         if self.text_tasks:
             if c.fusion == "cross_attention":
-                self.text_to_image = CrossSublayer(c.text_encoder.width, c.fusion_heads, **common)
-            if c.image_encoder.width != c.text_encoder.width:
-                init = initializers.weights(c.image_encoder.width)
-                self.image_projection = nn.Dense(c.text_encoder.width, dtype=self.dtype, kernel_init=init)
-            self.decoder = Decoder(c.decoder, c.text_encoder.width, **common, remat=c.remat)
+                self.text_to_image = CrossSublayer(text_width, c.fusion_heads, **common)
+            if image_width != text_width:
+                init = initializers.weights(image_width)
+                self.image_projection = nn.Dense(text_width, dtype=self.dtype, kernel_init=init)
+            self.decoder = Decoder(c.decoder, text_width, **common, remat=c.remat)
             self.token_bias = self.param("token_bias", initializers.zeros, (self.vocab_size,))
 
     # --- Face ---------------------------------------------------------------------------------------------------------
