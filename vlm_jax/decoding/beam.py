@@ -132,7 +132,7 @@ def _better(best: _Best, tokens: jax.Array, score: jax.Array, mean: jax.Array) -
 
 
 def reorder(tree: Any, source: jax.Array) -> Any:
-    """Every leaf [B, R, W, ...] with hypothesis `source[b, r, w]` (int[B, R, W]) at place w; other leaves as they are."""
+    """Every leaf [B, R, W, ...] with hypothesis `source[b, r, w]` at place w; leaves of fewer axes as they are."""
 
     def pick(leaf: jax.Array) -> jax.Array:
         if leaf.ndim < 3:

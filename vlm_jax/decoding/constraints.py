@@ -10,7 +10,10 @@ import numpy as np
 
 from vlm_jax.contract import END, TASKS
 
-FORBIDDEN = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[NULL]", "[START]") + tuple(f"[{t.upper()}]" for t in TASKS)
+FORBIDDEN = (
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[NULL]", "[START]"),
+    *(f"[{task.upper()}]" for task in TASKS),
+)
 """Tokens that no target text holds, whatever the task."""
 
 NEGATIVE = -1e30

@@ -1,0 +1,220 @@
+"""The real model: cached decoding against the teacher-forced pass, token for token; and `System` on top of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vlm_jax.config.load import load_config
+from vlm_jax.contract import END, TASKS, Batch, LabelSpace
+from vlm_jax.decoding import system as system_module
+from vlm_jax.decoding.constraints import FORBIDDEN, vocabulary_mask
+from vlm_jax.decoding.strategies import make_generate
+from vlm_jax.decoding.system import System, cast
+from vlm_jax.errors import UserError
+from vlm_jax.models import build_model, init_params
+from vlm_jax.text.tokenizer import Tokenizer
+
+TEXTS = ["the septum is in view at the centre", "a polyp fills the middle meatus", "no pus in the left nostril"]
+LENGTH = 8
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train(TEXTS, 80)
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = load_config("configs/vlm.py:micro")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, target_length=LENGTH, prompt_length=12))
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return LabelSpace(("fess/septum", "fess/polyp"))
+
+
+def fresh(model, config):
+    return jax.jit(lambda key: init_params(model, config, key))(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def parts(config, tokenizer, labels):
+    model = build_model(config, len(labels), tokenizer.size)
+    params = fresh(model, config)
+    # Fresh parameters answer everything alike: larger ones make sentences differ between rows and tasks.
+    params = jax.tree.map(lambda x: x * 2.5 if x.ndim > 1 else x, params)
+    return model, params
+
+
+def make_batch(config, tokenizer, n=3, seed=0):
+    rng = np.random.default_rng(seed)
+    side, k = config.data.image_size, len(TASKS)
+    prompt = rng.integers(len(FORBIDDEN), tokenizer.size, (n, k, config.data.prompt_length)).astype(np.int32)
+    return Batch(
+        image=rng.integers(0, 256, (n, 1, side, side, 3), dtype=np.uint8),
+        frame_mask=np.ones((n, 1), bool),
+        landmarks=np.zeros((n, 2), np.int8),
+        landmarks_mask=np.zeros((n, 2), bool),
+        prompt=prompt,
+        target=np.zeros((n, k, config.data.target_length), np.int32),
+        task_mask=np.zeros((n, k), bool),
+        valid=np.ones(n, bool),
+        uid=np.arange(n, dtype=np.int32),
+    )
+
+
+def generate(model, params, tokenizer, batch, strategy="greedy", **kwargs):
+    fn = make_generate(
+        model, strategy, length=LENGTH, eos_id=tokenizer.eos_id,
+        task_ids={t: tokenizer.task_id(t) for t in model.text_tasks}, **kwargs,
+    )  # fmt: skip
+    return jax.tree.map(np.asarray, fn(params, batch.image, batch.frame_mask, batch.prompt))
+
+
+def make_apply(model, params, batch):
+    """fn(target) -> Outputs, teacher-forced."""
+    inputs = jax.device_put((batch.image, batch.frame_mask, batch.prompt))
+    return jax.jit(lambda target: model.apply({"params": params}, *inputs, target))
+
+
+def test_greedy_cached_equals_uncached(parts, tokenizer, config):
+    model, params = parts
+    batch = make_batch(config, tokenizer)
+    out = generate(model, params, tokenizer, batch)
+
+    slots = [TASKS.index(t) for t in model.text_tasks]
+    apply = make_apply(model, params, batch)
+    target = np.zeros_like(batch.target)
+    target[:, slots, 0] = [tokenizer.task_id(t) for t in model.text_tasks]
+    total = np.zeros(out.scores.shape)
+    count = np.zeros(out.scores.shape)
+    for t in range(LENGTH - 1):
+        outputs = apply(target)
+        log_probs = np.asarray(jax.nn.log_softmax(outputs.token_logits))[:, :, t]
+        ended = (target[:, slots, 1:] == tokenizer.eos_id).any(-1)
+        token = np.where(ended, 0, log_probs.argmax(-1))
+        target[:, slots, t + 1] = token
+        total += np.where(ended, 0, log_probs.max(-1))
+        count += ~ended
+    np.testing.assert_array_equal(out.tokens, target[:, slots])
+    np.testing.assert_allclose(out.scores, total / count, atol=1e-4)
+    np.testing.assert_allclose(out.landmark_logits, np.asarray(outputs.landmark_logits), atol=1e-4)
+    assert len({tuple(row) for row in out.tokens[..., 1:].reshape(-1, LENGTH - 1)}) > 3
+
+
+def test_beams_scores_equal_the_teacher_forced_ones(parts, tokenizer, config):
+    """If a beam kept another hypothesis's cache, its scores would not be those of its tokens."""
+    model, params = parts
+    batch = make_batch(config, tokenizer, seed=1)
+    out = generate(model, params, tokenizer, batch, "beam", beam=4)
+    greedy = generate(model, params, tokenizer, batch)
+    slots = [TASKS.index(t) for t in model.text_tasks]
+    target = np.zeros_like(batch.target)
+    target[:, slots] = out.tokens
+    logits = make_apply(model, params, batch)(target).token_logits
+    log_probs = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), out.tokens[:, :, 1:, None], -1)[..., 0]
+    ends = np.cumsum(out.tokens[..., 1:] == tokenizer.eos_id, -1) - (out.tokens[..., 1:] == tokenizer.eos_id)
+    mean = np.where(ends == 0, log_probs, 0).sum(-1) / (ends == 0).sum(-1)
+    np.testing.assert_allclose(out.scores, mean, atol=1e-4)
+    assert (out.tokens != greedy.tokens).any()
+    assert (out.scores >= greedy.scores - 1e-4).mean() > 0.8
+
+
+def test_vocabulary_mask_bans_specials_and_keeps_end_for_anticipate(tokenizer):
+    mask = vocabulary_mask(tokenizer, ("describe", "anticipate", "report"))
+    assert not mask[:, [tokenizer.id(t) for t in FORBIDDEN]].any()
+    assert mask[:, tokenizer.id(END)].tolist() == [False, True, False]
+    assert mask[:, tokenizer.eos_id].all()
+    assert mask[:, len(FORBIDDEN) + 2 :].all()
+
+
+def test_predict_gives_probabilities_texts_and_scores(parts, tokenizer, config, labels):
+    model, params = parts
+    system = System.from_parts(config, params, tokenizer, labels)
+    batch = make_batch(config, tokenizer)
+    raw = system.predict(batch)
+    out = generate(model, params, tokenizer, batch, allowed=vocabulary_mask(tokenizer, model.text_tasks))
+    np.testing.assert_allclose(raw.probabilities, np.asarray(jax.nn.sigmoid(out.landmark_logits)), atol=1e-6)
+    assert set(raw.texts) == {"describe", "anticipate", "report"}
+    for r, task in enumerate(model.text_tasks):
+        assert raw.texts[task] == [system.text(row) for row in out.tokens[:, r]]
+        np.testing.assert_allclose(raw.scores[task], out.scores[:, r], atol=1e-5)
+        assert all(t == END or "[" not in t for t in raw.texts[task])
+
+
+def test_with_params_shares_the_compiled_function(parts, tokenizer, config, labels):
+    model, params = parts
+    system = System.from_parts(config, params, tokenizer, labels, {"fess/septum": 0.3}, model=model)
+    other = system.with_params(jax.tree.map(lambda x: x * 0.5, params))
+    assert other.generate is system.generate and other.thresholds == {"fess/septum": 0.3}
+    batch = make_batch(config, tokenizer)
+    assert not np.allclose(system.predict(batch).probabilities, other.predict(batch).probabilities)
+
+
+def test_beam_is_read_from_the_config(parts, tokenizer, config, labels):
+    model, params = parts
+    beam = dataclasses.replace(config, eval=dataclasses.replace(config.eval, decode="beam", beam=3, beam_decay=0.2))
+    batch = make_batch(config, tokenizer, seed=1)
+    raw = System.from_parts(beam, params, tokenizer, labels, model=model).predict(batch)
+    out = generate(model, params, tokenizer, batch, "beam", beam=3, decay=0.2,
+                   allowed=vocabulary_mask(tokenizer, model.text_tasks))  # fmt: skip
+    np.testing.assert_allclose(raw.scores["report"], out.scores[:, 2], atol=1e-5)
+
+
+@pytest.mark.parametrize(("tasks", "texts"), [(("landmarks",), set()), (("report",), {"report"})])
+def test_systems_with_a_part_of_the_tasks(tokenizer, config, labels, tasks, texts):
+    config = dataclasses.replace(config, tasks=tasks)
+    params = fresh(build_model(config, 2, tokenizer.size), config)
+    raw = System.from_parts(config, params, tokenizer, labels).predict(make_batch(config, tokenizer))
+    assert set(raw.texts) == texts
+    assert (raw.probabilities is None) == ("landmarks" not in tasks)
+
+
+def test_end_token_first_reads_end(parts, tokenizer, config, labels):
+    system = System.from_parts(config, parts[1], tokenizer, labels, model=parts[0])
+    task, end, eos = tokenizer.task_id("anticipate"), tokenizer.id(END), tokenizer.eos_id
+    words = tokenizer.encode("a polyp fills")
+    row = lambda *ids: np.array([task, *ids] + [0] * (LENGTH - 1 - len(ids)))  # noqa: E731
+    assert system.text(row(end, eos)) == END
+    assert system.text(row(end, *words, eos)) == END
+    assert system.text(row(*words, eos)) == "a polyp fills"
+    assert system.text(row(*words[:1], end, eos)) != END
+    assert system.text(row(eos, *words)) == ""
+
+
+def test_from_checkpoint(monkeypatch, parts, tokenizer, config, labels):
+    model, params = parts
+    meta = SimpleNamespace(
+        config=config, labels=labels.names, tokenizer=tokenizer.to_json(), thresholds={"fess/septum": None},
+        sources={}, metrics={"loss": 1.0}, versions={},
+    )  # fmt: skip
+    restored = SimpleNamespace(params=jax.tree.map(np.asarray, params), meta=meta, step=7)
+    monkeypatch.setattr(system_module, "restore_for_inference", lambda path, step: restored)
+    batch = make_batch(config, tokenizer)
+    here = System.from_parts(config, params, tokenizer, labels, model=model).predict(batch)
+    there = System.from_checkpoint("somewhere")
+    assert there.meta["step"] == 7 and there.thresholds == {"fess/septum": None}
+    np.testing.assert_array_equal(there.predict(batch).probabilities, here.probabilities)
+    assert there.predict(batch).texts == here.texts
+
+    half = System.from_checkpoint("somewhere", dtype="bfloat16")
+    assert {x.dtype for x in jax.tree.leaves(half.params)} == {jnp.dtype("bfloat16")}
+    np.testing.assert_allclose(half.predict(batch).probabilities, here.probabilities, atol=0.05)
+
+    with pytest.raises(UserError, match="float32, bfloat16"):
+        System.from_checkpoint("somewhere", dtype="int8")
+    restored.params["landmark_head"] = {}
+    with pytest.raises(UserError, match="is missing in the checkpoint"):
+        System.from_checkpoint("somewhere")
+
+
+def test_cast_leaves_integers():
+    tree = cast({"a": np.ones(2, np.float32), "b": np.arange(2)}, "bfloat16")
+    assert tree["a"].dtype == jnp.bfloat16 and tree["b"].dtype == np.arange(2).dtype

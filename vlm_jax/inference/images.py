@@ -1,0 +1,40 @@
+"""Whatever a caller calls an image, as the model's uint8 square."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vlm_jax.data.transforms import decode_image, resize_image
+from vlm_jax.errors import UserError
+
+_PIL_MODES = ("RGB", "RGBA", "RGBX", "L", "LA", "P", "1")
+
+
+def load_image(image: Any, name: str, size: int) -> np.ndarray:
+    """uint8[size, size, 3], resized as in training.
+
+    Args:
+      image: a path, a PIL image of 8 bits a channel, or uint8[H, W, 3], RGB.
+      name: what errors call it.
+
+    Raises:
+      UserError: missing, damaged, or of another kind; one line.
+    """
+    if isinstance(image, str | os.PathLike):
+        return decode_image(os.fspath(image), size, name)
+    if isinstance(image, Image.Image):
+        if image.mode not in _PIL_MODES:
+            raise UserError(f"{name}: a PIL image of mode {image.mode}; convert it to 8-bit RGB")
+        try:
+            return resize_image(np.asarray(image.convert("RGB")), size)
+        except OSError:  # Pillow reads the file only now
+            raise UserError(f"{name}: a truncated or damaged image; copy or export the image again") from None
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+            raise UserError(f"{name}: an array {image.dtype}{list(image.shape)}; expected uint8[H, W, 3], RGB")
+        return resize_image(image, size)
+    raise UserError(f"{name}: a {type(image).__name__}; expected a path, a PIL image or a uint8 array [H, W, 3]")

@@ -1,0 +1,79 @@
+"""What the predict command is given, images, folders and JSON lines, as requests."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vlm_jax.errors import UserError
+from vlm_jax.inference.request import TEXTS, Request
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_KEYS = ("image", *TEXTS)
+
+
+def collect(inputs: Iterable[str], texts: Mapping[str, str | None]) -> list[Request]:
+    """Requests for every INPUT, in the order given; a folder's images in the order of their paths.
+
+    Args:
+      inputs: image files, folders (searched with all below them), or .jsonl files with objects
+        {image, keyword, context, previous, current}; their image paths count from the file's own folder.
+      texts: {keyword, context, previous, current} for requests that do not say otherwise.
+
+    Raises:
+      UserError: something is missing, empty or not an image by its name; names it.
+    """
+    requests: list[Request] = []
+    for given in inputs:
+        requests += _expand(given)
+    defaults = {name: text for name, text in texts.items() if text}
+    return [dataclasses.replace(r, **{k: v for k, v in defaults.items() if getattr(r, k) is None}) for r in requests]
+
+
+def _expand(given: str) -> list[Request]:
+    if "://" in given:
+        raise UserError(f"{given} is remote; images are read from local disks: copy it first")
+    path = Path(given)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        if not found:
+            raise UserError(f"{given} holds no image ({' '.join(EXTENSIONS)}), nor do the folders below it")
+        return [Request(p, str(p)) for p in found]
+    if not path.exists():
+        raise UserError(f"{given} does not exist; give an image, a folder of images or a .jsonl file")
+    if path.suffix.lower() == ".jsonl":
+        return _read_lines(path)
+    return [Request(path, given)]
+
+
+def _read_lines(path: Path) -> list[Request]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text; expected one JSON object a line") from error
+    requests = [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+    if not requests:
+        raise UserError(f"{path} is empty; expected one JSON object a line with keys {', '.join(_KEYS)}")
+    return requests
+
+
+def _parse(line: str, path: Path, number: int) -> Request:
+    where = f"{path} line {number}"
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON ({error}); expected an object with keys {', '.join(_KEYS)}") from error
+    if not isinstance(row, dict) or not isinstance(row.get("image"), str):
+        raise UserError(f'{where} has no "image"; expected an object with keys {", ".join(_KEYS)}')
+    for key, value in row.items():
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, 1)
+            hint = f'; did you mean "{near[0]}"?' if near else f"; expected {', '.join(_KEYS)}"
+            raise UserError(f'{where} has an unknown key "{key}"{hint}')
+        if value is not None and not isinstance(value, str):
+            raise UserError(f'{where}: "{key}" is {json.dumps(value)}; expected a string or null')
+    image = path.parent / row["image"]
+    return Request(image, str(image), **{name: row.get(name) for name in TEXTS})

@@ -1,0 +1,25 @@
+"""`vlm_jax.load`: a trained model from its checkpoint, which holds all it needs."""
+
+from __future__ import annotations
+
+import os
+
+from vlm_jax.decoding.system import System
+from vlm_jax.inference.predictor import Predictor
+
+
+def load(
+    path: str | os.PathLike[str], step: str | int = "best", dtype: str | None = None, batch_size: int | None = None
+) -> Predictor:
+    """Loads a model for prediction.
+
+    Args:
+      path: a work directory of `vlm-jax train`, its checkpoints/, or one step's directory.
+      step: `best` (lowest validation loss), `last` or a number.
+      dtype: float32 or bfloat16; None = as the run was configured.
+      batch_size: rows of every batch; None = fitted to the number of images (`Predictor`).
+
+    Raises:
+      UserError: no complete checkpoint there, or an argument that is not possible; one line.
+    """
+    return Predictor(System.from_checkpoint(os.fspath(path), step, dtype), batch_size)

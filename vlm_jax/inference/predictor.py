@@ -1,0 +1,129 @@
+"""`Predictor`: images and texts in, `Prediction`s out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from vlm_jax.contract import LandmarkPrediction, Prediction, TextPrediction
+from vlm_jax.decoding.system import RawPrediction, System
+from vlm_jax.errors import UserError
+from vlm_jax.inference.batching import make_prompt_batch
+from vlm_jax.inference.images import load_image
+from vlm_jax.inference.request import Request, make_requests
+
+OnBad = Callable[[Request, UserError], None]
+
+
+class Predictor:
+    """Answers images one batch at a time; compiled once a batch size.
+
+    Attributes:
+      system: the model with its parameters, tokenizer, label names and thresholds.
+      batch_size: rows of every batch, padded; None = the smallest power of two that holds the images, up to the run's
+        `eval.batch_size`, so that one image does not pay for 32.
+    """
+
+    def __init__(self, system: System, batch_size: int | None = None) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; expected at least 1")
+        self.system = system
+        self.batch_size = batch_size
+
+    def __call__(
+        self,
+        images: Any,
+        keyword: str | None | Sequence[str | None] = None,
+        context: str | None | Sequence[str | None] = None,
+        previous: str | None | Sequence[str | None] = None,
+        current: str | None | Sequence[str | None] = None,
+    ) -> list[Prediction]:
+        """Predicts for one image or many.
+
+        Args:
+          images: one, or a list, of paths, PIL images or uint8 arrays [H, W, 3].
+          keyword: step code of the next report sentence. context: the most recent report sentence(s).
+          previous: description of the previous activity. current: description of the current one; without it,
+            anticipate reads the model's own description and its answer is marked `rolled_out`.
+            Each text is one string for all images, or a list with one (or None) an image; `contract.START` says that
+            the procedure or report starts here.
+
+        Returns:
+          One `Prediction` an image, in order. `report` is None without keyword and context.
+
+        Raises:
+          UserError: an image that cannot be read, or texts that do not fit the images; one line.
+        """
+        return list(self.stream(make_requests(images, keyword=keyword, context=context, previous=previous,
+                                              current=current)))  # fmt: skip
+
+    def stream(self, requests: Iterable[Request], on_bad: OnBad | None = None) -> Iterator[Prediction]:
+        """Predicts lazily, a batch at a time, so that a folder need not fit into memory.
+
+        Args:
+          requests: any number of them.
+          on_bad: called with a request whose image cannot be read, which is then left out; None = raise.
+        """
+        settings = self.system.config
+        size = self.batch_size or settings.eval.batch_size
+        pending = iter(requests)
+        with ThreadPoolExecutor(max(1, settings.data.threads)) as pool:
+            while chunk := list(itertools.islice(pending, size)):
+                loaded = [(r, pool.submit(load_image, r.image, r.name, settings.data.image_size)) for r in chunk]
+                good = [pair for pair in (_result(*pair, on_bad) for pair in loaded) if pair is not None]
+                if good:
+                    yield from self._predict([r for r, _ in good], [image for _, image in good])
+
+    def _predict(self, requests: list[Request], images: list[np.ndarray]) -> list[Prediction]:
+        rows = self.batch_size or min(1 << (len(requests) - 1).bit_length(), self.system.config.eval.batch_size)
+        raw = self.system.predict(make_prompt_batch(self.system, requests, images, rows))
+        ahead = raw
+        if {"describe", "anticipate"} <= raw.texts.keys() and not all(r.current for r in requests):
+            described = [r if r.current else r.with_current(raw.texts["describe"][i]) for i, r in enumerate(requests)]
+            ahead = self.system.predict(make_prompt_batch(self.system, described, images, rows))
+        return [self._prediction(request, raw, ahead, i) for i, request in enumerate(requests)]
+
+    def _prediction(self, request: Request, raw: RawPrediction, ahead: RawPrediction, row: int) -> Prediction:
+        can_roll_out = "describe" in raw.texts
+        current = "gold" if request.current else "rolled_out" if can_roll_out else "empty"
+        wants_report = bool(request.keyword or request.context)
+        return Prediction(
+            input=request.name,
+            landmarks=self._landmarks(raw, row),
+            describe=self._text("describe", request, raw, row, "gold" if request.previous else "empty"),
+            anticipate=self._text("anticipate", request, ahead, row, current),
+            report=self._text("report", request, raw, row, "gold") if wants_report else None,
+        )
+
+    def _landmarks(self, raw: RawPrediction, row: int) -> tuple[LandmarkPrediction, ...] | None:
+        if raw.probabilities is None:
+            return None
+        found = []
+        for name, value in zip(self.system.labels.names, raw.probabilities[row], strict=True):
+            threshold, score = self.system.thresholds.get(name), float(value)
+            present = None if threshold is None else score >= threshold
+            found.append(LandmarkPrediction(name, score, threshold, present, abstained=threshold is None))
+        return tuple(found)
+
+    def _text(self, task: str, request: Request, raw: RawPrediction, row: int, context: str) -> TextPrediction | None:
+        if task not in raw.texts:
+            return None
+        score, threshold = float(raw.scores[task][row]), self.system.thresholds.get(task)
+        abstained = threshold is not None and score < threshold
+        evidence = ((request.name, None),)
+        return TextPrediction(raw.texts[task][row], score, threshold, abstained, context, evidence)
+
+
+def _result(request: Request, future: Future[np.ndarray], on_bad: OnBad | None) -> tuple[Request, np.ndarray] | None:
+    try:
+        return request, future.result()
+    except UserError as error:
+        # A machine's fault (a vanished mount) is nobody's bad image: it is never skipped.
+        if on_bad is None or error.exit_code != UserError.exit_code:
+            raise
+        on_bad(request, error)
+        return None

@@ -1,0 +1,82 @@
+"""One question to the model: an image and the texts that go with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlm_jax.contract import Record
+from vlm_jax.errors import UserError
+
+TEXTS = ("keyword", "context", "previous", "current")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is known of one frame. A text that is not known is None; "" means the same.
+
+    Attributes:
+      image: a path, a PIL image, or uint8[H, W, 3].
+      name: what the image is called in answers and errors.
+      keyword: step code of the next report sentence. context: the most recent report sentence(s).
+      previous: description of the previous activity. current: description of the current activity.
+        `contract.START` in `previous` or `context` says that there is none because the procedure starts here.
+    """
+
+    image: Any
+    name: str
+    keyword: str | None = None
+    context: str | None = None
+    previous: str | None = None
+    current: str | None = None
+
+    def record(self) -> Record:
+        """The same, as the tasks' prompts read it; the image stays behind."""
+        return Record(
+            uid=self.name, source="", procedure="", group="", keyword=self.keyword or None,
+            context=self.context or None, previous=self.previous or None, description=self.current or None,
+        )  # fmt: skip
+
+    def with_current(self, current: str) -> Request:
+        """The same request, with a description of the current activity."""
+        return dataclasses.replace(self, current=current)
+
+
+def make_requests(images: Any, **texts: str | None | Sequence[str | None]) -> list[Request]:
+    """Requests for one image or a sequence of them.
+
+    Args:
+      images: one, or a list or tuple of: path, PIL image, uint8[H, W, 3]; or one array uint8[n, H, W, 3].
+      **texts: keyword, context, previous, current: one string for all images, or one (or None) an image.
+
+    Raises:
+      UserError: a list of texts of another length than the images.
+    """
+    several = isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)
+    sources = list(images) if several else [images]
+    columns = {name: _spread(name, value, len(sources)) for name, value in texts.items()}
+    return [
+        Request(image, _name(image, i), **{name: column[i] for name, column in columns.items()})
+        for i, image in enumerate(sources)
+    ]
+
+
+def _spread(name: str, value: str | None | Sequence[str | None], n: int) -> list[str | None]:
+    if value is None or isinstance(value, str):
+        return [value] * n
+    values = list(value)
+    if len(values) != n:
+        raise UserError(f"{name} has {len(values)} texts for {n} images; give one string for all, or one an image")
+    for text in values:
+        if text is not None and not isinstance(text, str):
+            raise UserError(f"{name} holds a {type(text).__name__}; expected strings or None")
+    return values
+
+
+def _name(image: Any, index: int) -> str:
+    return str(image) if isinstance(image, str | Path) else f"image[{index}]"
