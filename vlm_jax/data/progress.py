@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, one plain line a step elsewhere; always on stderr."""
+"""Progress: a bar on a terminal, plain lines elsewhere (few of them, however many the steps); always on stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Progress:
 
     def __init__(self, what: str, total: int, unit: str, enabled: bool = True) -> None:
         self._what, self._total, self._unit, self._enabled = what, total, unit, enabled
-        self._done, self._ticks, self._start = 0, 0, time.monotonic()
+        self._done, self._start = 0, time.monotonic()
+        self._said = self._start
         bar = enabled and sys.stderr.isatty()
         self._bar = tqdm(desc=what, unit=f" {unit}", file=sys.stderr) if bar else None
 
@@ -34,7 +35,6 @@ class Progress:
 
     def tick(self, n: int = 1) -> None:
         """`n` more units are done."""
-        self._ticks += n
         if self._bar is not None:
             self._bar.update(n)
 
@@ -43,6 +43,12 @@ class Progress:
         self._done += 1
         if self._bar is not None:
             self._bar.set_description(f"{self._what} {self._done}/{self._total}")
-        elif self._enabled:
-            seconds = time.monotonic() - self._start
+        elif self._enabled and self._worth_a_line():
+            self._said = time.monotonic()
+            seconds = self._said - self._start
             print(f"{self._what} {self._done}/{self._total}: {note} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+
+    def _worth_a_line(self) -> bool:
+        """The last step, any of a few steps, and else one line in five seconds."""
+        few = self._total <= 10
+        return few or self._done == self._total or time.monotonic() - self._said > 5
