@@ -84,7 +84,14 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     if overrides and not hasattr(args, "config"):
         raise UserError(f"`{parser.prog}` takes no --config: drop {_PREFIX}{overrides[0][0]}")
     args.overrides = overrides
+    args.run_command = run_command
     return module, args
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Runs one command in this process; what fails is raised. Commands get it as `args.run_command`."""
+    module, args = parse(argv)
+    return int(module.run(args) or 0)
 
 
 def _main(argv: list[str]) -> int:
@@ -98,10 +105,9 @@ def _main(argv: list[str]) -> int:
         print(_overview(argv[0] + " "))
         return 0
     try:
-        module, args = parse(argv)
+        return run_command(argv)
     except SystemExit as stop:  # argparse leaves so after --help
         return int(stop.code or 0)
-    return int(module.run(args) or 0)
 
 
 def _group(word: str) -> list[str]:
