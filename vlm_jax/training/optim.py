@@ -17,7 +17,7 @@ from vlm_jax.errors import UserError
 
 # Parameters without weight decay beside all that have one dimension (EndoViT's fine-tuning recipe, paper.md).
 NO_DECAY = r"(position|class_token|null_|bias|scale|log_variance|token_type)"
-_ENCODER_LAYER = re.compile(r"^(image_encoder|text_encoder)/.*?(?:layer|block)s?_?(\d+)")
+_ENCODER_LAYER = re.compile(r"^(?:image_encoder|text_encoder)/blocks/layer_(\d+)/")
 _ENCODER = re.compile(r"^(image_encoder|text_encoder)/")
 
 
@@ -48,8 +48,8 @@ def decay_mask(params: Any) -> Any:
 def layer_scales(params: Any, config: Config) -> Any:
     """Learning-rate factor of each parameter: `layer_decay ** depth below the top` in both encoders, 1 elsewhere.
 
-    Layer-wise decay as in BEiT and MAE fine-tuning: embeddings count as layer 0, layer i as i + 1. A stacked
-    (scanned) parameter gets one factor a layer along its first axis.
+    As in MAE's and BEiT's fine-tuning: embeddings are layer 0, block i of L is layer i + 1, the final norm and all
+    that is not an encoder is layer L + 1. A scanned parameter gets one factor a layer along its first axis.
     """
     decay = config.optim.layer_decay
     layers = {"image_encoder": config.model.image_encoder.layers, "text_encoder": config.model.text_encoder.layers}
@@ -60,11 +60,11 @@ def layer_scales(params: Any, config: Config) -> Any:
             return 1.0
         total = layers[encoder.group(1)]
         if layer := _ENCODER_LAYER.match(name):
-            return decay ** (total - 1 - int(layer.group(2)))
-        if re.search(r"/(layers|blocks)/", name):
-            powers = decay ** jnp.arange(total - 1, -1, -1, dtype=jnp.float32)
+            return decay ** (total - int(layer.group(1)))
+        if "/blocks/" in name:
+            powers = decay ** jnp.arange(total, 0, -1, dtype=jnp.float32)
             return powers.reshape((total,) + (1,) * (leaf.ndim - 1))
-        return 1.0 if re.search(r"/(final_)?norm[^/]*/", name) and "embed" not in name else decay**total
+        return 1.0 if "/norm/" in name else decay ** (total + 1)
 
     return map_named(scale, params)
 
