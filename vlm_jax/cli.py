@@ -76,7 +76,7 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     module = importlib.import_module(COMMANDS[name])
     parser = _parser(name, module)
     plain, overrides = _split_overrides(rest)
-    args, unknown = parser.parse_known_args(plain)
+    args, unknown = parser.parse_known_intermixed_args(plain)
     if unknown:
         flag = unknown[0].partition("=")[0]
         what = "flag" if flag.startswith("-") else "argument"

@@ -1,0 +1,52 @@
+"""A few test frames of a run as files for `vlm-jax predict`, and what was predicted for them as lines to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlm_jax.config.load import read
+from vlm_jax.data.run_data import RunData
+from vlm_jax.errors import UserError
+
+
+def write_examples(workdir: Path, count: int) -> Path:
+    """Writes `frames/*.jpg` and `frames.jsonl`, which holds only what is known of a frame before it is seen.
+
+    Frames with a report sentence go first: they show every task.
+
+    Raises:
+      UserError: the test split has no image.
+    """
+    records = RunData.open(read(workdir / "config.json")).records("test")
+    told = [i for i in range(len(records)) if records.record(i).report_sentence]
+    chosen = told[:: max(1, len(told) // count)][:count] or list(range(min(count, len(records))))
+    rows = []
+    (workdir / "frames").mkdir(exist_ok=True)
+    for number, record in enumerate(map(records.record, chosen)):
+        if record.image is not None:
+            image = f"frames/{number}.jpg"
+            (workdir / image).write_bytes(record.image)
+            known = {"keyword": record.keyword, "context": record.context, "previous": record.previous}
+            rows.append({"image": image, **{key: value for key, value in known.items() if value}})
+    if not rows:
+        raise UserError(f"the test split of {workdir} has no image to predict on: choose another data.split")
+    path = workdir / "frames.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read_predictions(path: Path) -> str:
+    """The file that `vlm-jax predict --out` wrote, two to four lines an image."""
+    return "\n".join(line for row in path.read_text().splitlines() for line in _lines(json.loads(row)))
+
+
+def _lines(prediction: Mapping[str, Any]) -> list[str]:
+    present = [label["name"] for label in prediction.get("landmarks") or [] if label["present"]]
+    lines = [f"  {Path(prediction['input']).name}: {', '.join(present) or 'no landmark above its threshold'}"]
+    for task in ("describe", "anticipate", "report"):
+        if prediction.get(task):
+            lines.append(f"    {task}: {prediction[task]['text']}")
+    return lines
