@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from vlm_jax.contract import LandmarkPrediction, Prediction, TextPrediction
+from vlm_jax.contract import Batch, LandmarkPrediction, Prediction, TextPrediction
+from vlm_jax.data.collate import make_batch
 from vlm_jax.decoding.system import RawPrediction, System
 from vlm_jax.errors import UserError
-from vlm_jax.inference.batching import make_prompt_batch
 from vlm_jax.inference.images import load_image
 from vlm_jax.inference.request import Request, make_requests
 
@@ -80,12 +80,18 @@ class Predictor:
 
     def _predict(self, requests: list[Request], images: list[np.ndarray]) -> list[Prediction]:
         rows = self.batch_size or min(1 << (len(requests) - 1).bit_length(), self.system.config.eval.batch_size)
-        raw = self.system.predict(make_prompt_batch(self.system, requests, images, rows))
+        raw = self.system.predict(self._batch(requests, images, rows))
         ahead = raw
         if {"describe", "anticipate"} <= raw.texts.keys() and not all(r.current for r in requests):
             described = [r if r.current else r.with_current(raw.texts["describe"][i]) for i, r in enumerate(requests)]
-            ahead = self.system.predict(make_prompt_batch(self.system, described, images, rows))
+            ahead = self.system.predict(self._batch(described, images, rows))
         return [self._prediction(request, raw, ahead, i) for i, request in enumerate(requests)]
+
+    def _batch(self, requests: list[Request], images: list[np.ndarray], rows: int) -> Batch:
+        """What training and evaluation would make of the same frames, padded to `rows`."""
+        s, padding = self.system, rows - len(requests)
+        records = [*(r.record() for r in requests), *[None] * padding]
+        return make_batch(records, s.tokenizer, s.labels, s.config, images=[*images, *[None] * padding])
 
     def _prediction(self, request: Request, raw: RawPrediction, ahead: RawPrediction, row: int) -> Prediction:
         can_roll_out = "describe" in raw.texts
