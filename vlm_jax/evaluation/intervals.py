@@ -80,7 +80,9 @@ class Samples:
     jackknife: np.ndarray
 
     @classmethod
-    def draw(cls, names: Sequence[str], fn: MetricFn, n_groups: int, *, resamples: int = 1000, seed: int = 0) -> Samples:
+    def draw(
+        cls, names: Sequence[str], fn: MetricFn, n_groups: int, *, resamples: int = 1000, seed: int = 0
+    ) -> Samples:
         """Evaluates `fn` on the split and, from `MIN_GROUPS` groups on, on all resamples."""
         value = fn(np.ones((1, n_groups)))
         none = np.zeros((0, len(names)))
@@ -95,9 +97,7 @@ class Samples:
 
     def minus(self, other: Samples) -> Samples:
         """Paired differences of the same metrics on the same groups."""
-        return Samples(
-            self.names, self.value - other.value, self.boot - other.boot, self.jackknife - other.jackknife
-        )
+        return Samples(self.names, self.value - other.value, self.boot - other.boot, self.jackknife - other.jackknife)
 
     def get(self, name: str) -> float:
         """The value of one metric on the split; nan where undefined."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -45,7 +46,7 @@ def trivial_texts(task: str, training: Sequence[Record]) -> dict[str, Answer]:
     return answers
 
 
-def most_frequent(texts) -> str:
+def most_frequent(texts: Iterable[str]) -> str:
     """The most frequent text by its words; ties go to the first in the alphabet, so that order does not matter."""
     counts: Counter[str] = Counter()
     spelling: dict[str, str] = {}
@@ -75,14 +76,15 @@ def _query(record: Record) -> str:
 
 def _nearest(pairs: Sequence[tuple[Record, str]], block: int = 256) -> Answer:
     """The sentence of the nearest training (keyword, context) by tf-idf cosine; the first of equals."""
-    vectorizer = TfidfVectorizer(analyzer=words)
-    known = vectorizer.fit_transform([_query(record) for record, _ in pairs])
+    vectorizer = TfidfVectorizer(analyzer=words)  # pyright: ignore[reportArgumentType]
+    known: Any = vectorizer.fit_transform([_query(record) for record, _ in pairs])
+    transposed = known.T
 
     def answer(records: Sequence[Record]) -> list[str]:
         found: list[str] = []
         for start in range(0, len(records), block):
             queries = vectorizer.transform([_query(record) for record in records[start : start + block]])
-            best = np.asarray((queries @ known.T).argmax(axis=1)).ravel()
+            best = np.asarray((queries @ transposed).argmax(axis=1)).ravel()
             found += [pairs[i][1] for i in best]
         return found
 

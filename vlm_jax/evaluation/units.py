@@ -6,7 +6,6 @@ activity, or of the sentence's window of evidence, or on the sentence's own reco
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -21,25 +20,21 @@ UNIT_NAMES = {"landmarks": "frame", "describe": "activity", "anticipate": "activ
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One thing to score. `record` is without its image; `order` is its place in its procedure, from 0.
+    """One thing to score.
 
-    `key` names the activity or sentence (the frame's own uid for landmarks).
+    Attributes:
+      row: of the record table.
+      record: without the bytes of its image.
+      key: names the activity or sentence (the frame's own uid for landmarks).
+      chain: what is rolled out in time together: the video of an activity, the report of a sentence.
+      order: place in the chain, from 0.
     """
 
     row: int
     record: Record
     key: str
+    chain: tuple[str, ...] = ()
     order: int = 0
-
-    @property
-    def chain(self) -> tuple[str, str]:
-        """(source, procedure): what is rolled out in time together."""
-        return self.record.source, self.record.procedure
-
-
-def light(record: Record) -> Record:
-    """The record without its image's bytes (a marker stays, so that tasks know that there is one)."""
-    return dataclasses.replace(record, image=b"" if record.image is not None else None)
 
 
 def find_units(rows: Iterable[int], record_of: Callable[[int], Record]) -> dict[str, list[Unit]]:
@@ -47,9 +42,9 @@ def find_units(rows: Iterable[int], record_of: Callable[[int], Record]) -> dict[
 
     Args:
       rows: rows of the record table.
-      record_of: gives the record of a row; images may be missing bytes, but are None only where there is none.
+      record_of: gives the record of a row, without its image's bytes (b"" where there is one).
     """
-    records = [(row, light(record_of(row))) for row in rows]
+    records = [(row, record_of(row)) for row in rows]
     units = {"landmarks": [Unit(row, r, r.uid) for row, r in records if TASK_TABLE["landmarks"].carried(r)]}
     for task in TEXT_TASKS:
         units[task] = _middles(task, records)
@@ -64,12 +59,13 @@ def _middles(task: str, records: list[tuple[int, Record]]) -> list[Unit]:
             key = (record.sentence if task == "report" else record.activity) or record.uid
             windows.setdefault((record.source, record.procedure, key), []).append((row, record))
     units: list[Unit] = []
-    placed: dict[tuple[str, str], int] = {}
+    placed: dict[tuple[str, ...], int] = {}
     for (source, procedure, key), members in windows.items():
         row, record = members[len(members) // 2]
-        order = placed.get((source, procedure), 0)
-        placed[source, procedure] = order + 1
-        units.append(Unit(row, record, key, order))
+        chain = (source, procedure) if task == "report" else (source, procedure, record.video or "")
+        order = placed.get(chain, 0)
+        placed[chain] = order + 1
+        units.append(Unit(row, record, key, chain, order))
     return units
 
 
@@ -80,9 +76,9 @@ def references(task: str, record: Record) -> tuple[str, ...]:
     return (as_scored(text), *more)
 
 
-def as_scored(text: str, *, task: str | None = None) -> str:
-    """The end of a procedure as a word; a generated empty next description means just that."""
-    return END_WORD if text == END or (task == "anticipate" and not text.strip()) else text
+def as_scored(text: str) -> str:
+    """The end of a procedure as a word, any other text as it is."""
+    return END_WORD if text == END else text
 
 
 def prompt_text(task: str, record: Record) -> str:

@@ -43,7 +43,7 @@ def counts_of(truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> np
 
 
 def sample_f1_of(counts: np.ndarray) -> np.ndarray:
-    """F1 of each unit over its classes, from `counts_of` [U, C, 4]: float[U], nan where nothing is true or predicted."""
+    """F1 of each unit over its classes, from `counts_of` [U, C, 4]: float[U], nan where nothing is there."""
     tp, fp, fn = (counts[..., i].sum(-1) for i in range(3))
     return _divide(2 * tp, 2 * tp + fp + fn)
 
@@ -76,7 +76,8 @@ def scores(counts: np.ndarray) -> LabelScores:
     total_tp, errors = tp.sum(-1), (fp + fn).sum(-1)
     micro = np.where(positives.sum(-1) > 0, _divide(2 * total_tp, 2 * total_tp + errors), np.nan)
     weighted = _divide((np.nan_to_num(f1) * positives).sum(-1), positives.sum(-1))
-    return LabelScores(precision, recall, f1, mean_of_defined(precision), mean_of_defined(recall), mean_of_defined(f1), micro, weighted)
+    macro = {f"{n}_macro": mean_of_defined(m) for n, m in (("precision", precision), ("recall", recall), ("f1", f1))}
+    return LabelScores(precision, recall, f1, **macro, f1_micro=micro, f1_weighted=weighted)
 
 
 def average_precision(

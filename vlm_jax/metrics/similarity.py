@@ -40,7 +40,7 @@ class TfidfSimilarity:
 
     def __init__(self, training_texts: Iterable[str]) -> None:
         """Raises ValueError where the training texts hold no word."""
-        self._vectorizer = TfidfVectorizer(analyzer=words)
+        self._vectorizer = TfidfVectorizer(analyzer=words)  # pyright: ignore[reportArgumentType]
         self._vectorizer.fit(training_texts)
 
     def embed(self, texts: Sequence[str]) -> Any:

@@ -1,0 +1,70 @@
+"""`vlm-jax evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HELP = """Score a trained model on a split, every score beside the trivial ones.
+
+Writes WORKDIR/eval/SPLIT/{metrics.json, predictions.jsonl, report.html}.
+
+example:
+  vlm-jax evaluate --workdir runs/tiny --split test
+"""
+
+_SPLITS = ("train", "validation", "test")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--workdir", metavar="DIR", help="the work directory of a training run")
+    where.add_argument("--checkpoint", metavar="DIR", help="a work directory, its checkpoints/ or one step's directory")
+    parser.add_argument("--step", default="best", metavar="N|best|last", help="which checkpoint (default: best)")
+    parser.add_argument("--data", metavar="DIR[,DIR]", help="other data sets than those of the training run")
+    parser.add_argument("--split", default="test", choices=_SPLITS, help="default: test")
+    parser.add_argument("--contexts", metavar="NAME[,NAME]", help="of gold, rolled_out, empty (default: as configured)")
+    parser.add_argument("--out", metavar="DIR", help="where the results go (default: DIR/eval/SPLIT)")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0 when all is written."""
+    from vlm_jax.decoding.system import System
+    from vlm_jax.evaluation.run import evaluate
+    from vlm_jax.evaluation.table import table
+
+    where = args.workdir or args.checkpoint
+    system = System.from_checkpoint(where, args.step)
+    data = _data(system, args.data)
+    for notice in data.notices:
+        print(notice, file=sys.stderr)
+    out = Path(args.out) if args.out else _base(Path(where)) / "eval" / args.split
+    contexts = args.contexts.split(",") if args.contexts else None
+    metrics = evaluate(system, data, args.split, out, contexts=contexts)
+    print(json.dumps(metrics, indent=1) if args.json else table(metrics))
+    print(f"results in {out}", file=sys.stderr)
+    return 0
+
+
+def _data(system: Any, paths: str | None) -> Any:
+    """The data of the training run, or other data sets under the same rules."""
+    from vlm_jax.data.run_data import RunData
+
+    config = system.config
+    if paths:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=tuple(paths.split(","))))
+    return RunData.open(config, system.tokenizer, system.labels)
+
+
+def _base(where: Path) -> Path:
+    """The work directory of what was named: a step's directory lies in WORKDIR/checkpoints/."""
+    for folder in (where, where.parent):
+        if folder.name == "checkpoints":
+            return folder.parent
+    return where

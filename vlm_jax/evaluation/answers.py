@@ -1,0 +1,198 @@
+"""What a system answers to units, under gold, rolled-out or empty contexts.
+
+Gold: the prompts of the records (the paper's comparison). Empty: no text but the keyword. Rolled out: what would happen
+in an operating theatre: the system's own earlier sentences stand for the previous and the current description and for
+the report so far. Time runs within a procedure; procedures are answered side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from vlm_jax.contract import START, TEXT_TASKS, Batch
+from vlm_jax.data.progress import Progress
+from vlm_jax.data.records import join_context
+from vlm_jax.data.run_data import RunData
+from vlm_jax.decoding.system import System
+from vlm_jax.evaluation.units import Unit
+
+CONTEXTS = ("gold", "rolled_out", "empty")
+
+Overrides = dict[int, dict[str, str | None]]
+"""{row: {field of the record: what stands there instead}}."""
+Address = tuple[str, str, str]
+"""(source, procedure, activity or sentence)."""
+
+
+@dataclass
+class Answers:
+    """Of one context. Keys are rows of the record table.
+
+    Attributes:
+      probabilities: {row: float32[C]} for rows of landmark units.
+      truth, known: {row: bool[C]}: the labels that the batch carried (`data.landmark_labels` decides which).
+      texts: {text task: {row: text}}. scores: {text task: {row: mean log-probability a token}}.
+    """
+
+    probabilities: dict[int, np.ndarray] = field(default_factory=dict)
+    truth: dict[int, np.ndarray] = field(default_factory=dict)
+    known: dict[int, np.ndarray] = field(default_factory=dict)
+    texts: dict[str, dict[int, str]] = field(default_factory=lambda: {task: {} for task in TEXT_TASKS})
+    scores: dict[str, dict[int, float]] = field(default_factory=lambda: {task: {} for task in TEXT_TASKS})
+
+
+class Answerer:
+    """Runs a system over rows of a split; compiled functions are shared by all contexts."""
+
+    def __init__(self, system: System, data: RunData, split: str, *, progress: bool = False) -> None:
+        self.system, self.data = system, data
+        self.view = data.records(split)
+        self._row_of = {int(row): i for i, row in enumerate(self.view.rows)}
+        self.batch_size = system.config.eval.batch_size
+        self.progress = progress
+        self.tasks: tuple[str, ...] = tuple(system.config.tasks)
+        self._encode = jax.jit(self._landmark_logits)
+
+    def answer(self, units: Mapping[str, Sequence[Unit]], context: str) -> Answers:
+        """Answers to all units of the system's tasks."""
+        answers = Answers()
+        overrides: Overrides = {}
+        texts = {task: units[task] for task in TEXT_TASKS if task in self.tasks}
+        if context == "rolled_out":
+            overrides = self._roll_out(units, texts, answers)
+        else:
+            if context == "empty":
+                overrides = {u.row: _emptied() for some in units.values() for u in some}
+            self._write(texts, overrides, answers, context)
+        if "landmarks" in self.tasks:
+            self._classify([u.row for u in units["landmarks"]], overrides, answers, context)
+        return answers
+
+    def classify(self, frames: Sequence[Unit]) -> Answers:
+        """Landmarks alone, with gold prompts."""
+        answers = Answers()
+        self._classify([u.row for u in frames], {}, answers, "gold")
+        return answers
+
+    # --- Rolling out ------------------------------------------------------------------------------------------------
+
+    def _roll_out(
+        self, units: Mapping[str, Sequence[Unit]], texts: Mapping[str, Sequence[Unit]], answers: Answers
+    ) -> Overrides:
+        """Answers the text tasks in time; returns what stands for `previous` in the frames' prompts."""
+        own: dict[Address, str] = {}
+        before: dict[Address, str] = {}
+        if "describe" in texts:
+            own, before = self._chain("describe", texts["describe"], "previous", answers)
+        if "report" in texts:
+            self._chain("report", texts["report"], "context", answers)
+        if "anticipate" in texts:
+            now = {u.row: {"description": own.get(_address(u))} for u in texts["anticipate"]}
+            self._write({"anticipate": texts["anticipate"]}, now, answers, "rolled_out")
+        return {u.row: {"previous": _earlier(u.record.previous, before.get(_activity(u)))} for u in units["landmarks"]}
+
+    def _chain(
+        self, task: str, units: Sequence[Unit], prompt_field: str, answers: Answers
+    ) -> tuple[dict[Address, str], dict[Address, str]]:
+        """Step k of all chains at once. Returns ({unit: own text}, {unit: own text that stood in its prompt})."""
+        own: dict[Address, str] = {}
+        before: dict[Address, str] = {}
+        written: dict[tuple[str, ...], list[str]] = {}
+        steps: dict[int, list[Unit]] = {}
+        for unit in units:
+            steps.setdefault(unit.order, []).append(unit)
+        width = min(self.batch_size, max(map(len, steps.values()), default=1))
+        with Progress(f"{task}, rolled out", 1, "units", self.progress) as bar:
+            for order in sorted(steps):
+                overrides: Overrides = {}
+                for unit in steps[order]:
+                    if unit.chain in written:
+                        before[_address(unit)] = join_context(written[unit.chain])
+                    given = _earlier(getattr(unit.record, prompt_field), before.get(_address(unit)))
+                    overrides[unit.row] = {prompt_field: given}
+                self._generate([u.row for u in steps[order]], (task,), overrides, answers, width, bar)
+                for unit in steps[order]:
+                    if unit.row in answers.texts[task]:
+                        own[_address(unit)] = answers.texts[task][unit.row]
+                        written.setdefault(unit.chain, []).append(own[_address(unit)])
+            bar.step(f"{len(units)} units in {len(steps)} steps")
+        return own, before
+
+    # --- Batches ----------------------------------------------------------------------------------------------------
+
+    def _write(self, texts: Mapping[str, Sequence[Unit]], overrides: Overrides, answers: Answers, what: str) -> None:
+        """Generates the texts of units; a row that is a unit of two tasks is answered once."""
+        rows = sorted({u.row for some in texts.values() for u in some})
+        with Progress(f"text, {what}", 1, "units", self.progress) as bar:
+            self._generate(rows, tuple(texts), overrides, answers, self.batch_size, bar)
+            bar.step(f"{len(rows)} units")
+
+    def _generate(
+        self,
+        rows: Sequence[int],
+        tasks: Sequence[str],
+        overrides: Overrides,
+        answers: Answers,
+        size: int,
+        bar: Progress,
+    ) -> None:
+        for batch in self._batches(rows, size, overrides):
+            prediction = self.system.predict(batch)
+            for i, row in self._valid(batch):
+                for task in tasks:
+                    answers.texts[task][row] = prediction.texts[task][i]
+                    answers.scores[task][row] = float(prediction.scores[task][i])
+                bar.tick()
+
+    def _classify(self, rows: Sequence[int], overrides: Overrides, answers: Answers, what: str) -> None:
+        """Landmark probabilities alone: nothing is generated."""
+        with Progress(f"landmarks, {what}", 1, "frames", self.progress) as bar:
+            for batch in self._batches(rows, self.batch_size, overrides):
+                logits = self._encode(self.system.params, batch.image, batch.frame_mask, batch.prompt)
+                probabilities = 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float32)))
+                truth, known = np.asarray(batch.landmarks) > 0, np.asarray(batch.landmarks_mask)
+                for i, row in self._valid(batch):
+                    answers.probabilities[row] = probabilities[i]
+                    answers.truth[row], answers.known[row] = truth[i], known[i]
+                    bar.tick()
+            bar.step(f"{len(rows)} frames")
+
+    def _landmark_logits(self, params: Any, image: Any, frame_mask: Any, prompt: Any) -> jax.Array:
+        return self.system.model.apply({"params": params}, image, frame_mask, prompt, method="encode").landmark_logits
+
+    def _batches(self, rows: Sequence[int], size: int, overrides: Overrides) -> Iterator[Any]:
+        replaced = {
+            row: dataclasses.replace(self.view.record(row, image=False), **overrides[row])  # pyright: ignore
+            for row in rows
+            if row in overrides
+        }
+        return self.data.batches(self.view, size, rows=np.array(rows, np.int64), overrides=replaced)
+
+    def _valid(self, batch: Batch) -> list[tuple[int, int]]:
+        """(index in the batch, row) of what is neither padding nor broken."""
+        valid = np.asarray(batch.valid)
+        return [(i, self._row_of[int(uid)]) for i, uid in enumerate(np.asarray(batch.uid)) if valid[i]]
+
+
+def _emptied() -> dict[str, str | None]:
+    return {"previous": None, "description": None, "context": None}
+
+
+def _earlier(gold: str | None, own: str | None) -> str | None:
+    """The beginning of a procedure stays one; elsewhere the own text, or nothing where there is none."""
+    return gold if gold is None or gold == START else own
+
+
+def _activity(unit: Unit) -> Address:
+    """Where the frame's activity is found among the described ones."""
+    return unit.record.source, unit.record.procedure, unit.record.activity or unit.record.uid
+
+
+def _address(unit: Unit) -> Address:
+    return unit.record.source, unit.record.procedure, unit.key

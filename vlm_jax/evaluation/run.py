@@ -1,0 +1,146 @@
+"""`evaluate`: a system over the units of a split, into eval/<split>/{metrics.json, predictions.jsonl, report.html}."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlm_jax.contract import TEXT_TASKS, Record
+from vlm_jax.data.files import disk_faults, write_bytes
+from vlm_jax.data.run_data import RunData
+from vlm_jax.decoding.system import System
+from vlm_jax.errors import UserError
+from vlm_jax.evaluation.answers import CONTEXTS, Answerer
+from vlm_jax.evaluation.predictions import prediction_rows
+from vlm_jax.evaluation.report import Page, report_html
+from vlm_jax.evaluation.scoring import Metrics, Scorer
+from vlm_jax.evaluation.thresholds import choose_thresholds
+from vlm_jax.evaluation.units import Unit, find_units
+from vlm_jax.metrics.similarity import Similarity, TfidfSimilarity, minilm
+
+METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.jsonl", "report.html"
+
+
+def evaluate(
+    system: System,
+    data: RunData,
+    split: str,
+    out: Path,
+    *,
+    contexts: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Metrics:
+    """Scores a system on a split and writes the results.
+
+    Args:
+      split: train, validation or test.
+      out: the directory of the results; made if absent. Files of an earlier evaluation are replaced, each at once.
+      contexts: of `CONTEXTS`; gold is always among them, for the main scores are its. None = `eval.contexts`.
+      progress: say on stderr how far it is.
+
+    Returns:
+      {`<source>/<task>/<metric>`: {value, low, high, n_units, n_groups, unit, world}}.
+
+    Raises:
+      UserError: an unknown context, or nothing in the split to score.
+      EnvironmentFault: the disk is full.
+    """
+    wanted = _contexts(system.config.eval.contexts if contexts is None else contexts)
+    units = split_units(data, split, system.config.tasks)
+    if not any(units.values()):
+        raise UserError(
+            f"nothing to evaluate: the {split} split has no record that carries one of the model's tasks "
+            f"({', '.join(system.config.tasks)}); see data.split, or evaluate another --split"
+        )
+    thresholds = system.thresholds or fit_thresholds(system, data, progress=progress)
+    answerer = Answerer(system, data, split, progress=progress)
+    answers = {context: answerer.answer(units, context) for context in wanted}
+    scorer = _scorer(system, data, thresholds)
+    metrics = scorer.score(units, answers)
+    page = Page(
+        name=system.config.name,
+        split=split,
+        metrics=metrics,
+        curves=scorer.curves,
+        worlds=scorer.worlds,
+        thresholds=thresholds,
+        meta=system.meta,
+        notices=(*data.notices, *_broken(data)),
+    )
+    view = data.records(split)
+    rows = prediction_rows(units, answers, data.labels, thresholds)
+    html = report_html(page, rows, lambda row: view.record(row).image)
+    _write(Path(out), metrics, rows, html)
+    return metrics
+
+
+def split_units(data: RunData, split: str, tasks: Sequence[str]) -> dict[str, list[Unit]]:
+    """The units of the given tasks in a split; empty lists for the others."""
+    view = data.records(split)
+    found = find_units(range(len(view)), lambda row: view.record(row, image=False))
+    return {task: some if task in tasks else [] for task, some in found.items()}
+
+
+def fit_thresholds(system: System, data: RunData, *, progress: bool = False) -> dict[str, float | None]:
+    """Thresholds from the whole validation split; {} without landmarks in it."""
+    if "landmarks" not in system.config.tasks:
+        return {}
+    frames = split_units(data, "validation", ("landmarks",))["landmarks"]
+    answers = Answerer(system, data, "validation", progress=progress).classify(frames)
+    scored = [u for u in frames if u.row in answers.probabilities]
+    if not scored:
+        return {}
+    score, truth, known = (
+        np.stack([table[u.row] for u in scored]) for table in (answers.probabilities, answers.truth, answers.known)
+    )
+    activities = ["\t".join((u.record.source, u.record.procedure, u.record.activity or u.record.uid)) for u in scored]
+    return choose_thresholds(score, truth, known, activities, data.labels)
+
+
+def _broken(data: RunData) -> tuple[str, ...]:
+    return (f"{len(data.broken)} records could not be read and are left out of every score",) if data.broken else ()
+
+
+def _contexts(asked: Sequence[str]) -> tuple[str, ...]:
+    unknown = [c for c in asked if c not in CONTEXTS]
+    if unknown:
+        raise UserError(f"unknown context {unknown[0]!r}; expected some of {', '.join(CONTEXTS)}")
+    return tuple(c for c in CONTEXTS if c == "gold" or c in asked)
+
+
+def _scorer(system: System, data: RunData, thresholds: Mapping[str, float | None]) -> Scorer:
+    training: dict[str, list[Record]] = {
+        task: [u.record for u in some] for task, some in split_units(data, "train", TEXT_TASKS).items()
+    }
+    return Scorer(
+        labels=data.labels,
+        thresholds=thresholds,
+        training=training,
+        label_counts=data.label_counts(),
+        worlds={name: info.world for name, info in data.sources.items()},
+        similarities=_similarities(data) if set(system.config.tasks) & set(TEXT_TASKS) else (),
+        resamples=system.config.eval.bootstrap,
+        seed=system.config.seed,
+    )
+
+
+def _similarities(data: RunData) -> tuple[Similarity, ...]:
+    """tf-idf on the training texts where there are any, and MiniLM where it is installed."""
+    texts = list(data.train_texts())
+    embedded = minilm()
+    fitted = (TfidfSimilarity(texts),) if any(t.strip() for t in texts) else ()
+    return fitted + ((embedded,) if embedded else ())
+
+
+def _write(out: Path, metrics: Metrics, rows: Sequence[Mapping[str, Any]], html: str) -> None:
+    """The three files, each whole or not at all; metrics.json last, for it says that the evaluation is done."""
+    lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    with disk_faults(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_bytes(out / PREDICTIONS, lines.encode())
+        write_bytes(out / REPORT, html.encode())
+        write_bytes(out / METRICS, (json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
