@@ -67,7 +67,7 @@ class Dataset:
 
     def read_image(self, i: int) -> bytes:
         """JPEG bytes of frame `i` (a row of `frames`). Safe in threads."""
-        return tfds_layout.image_of(self.reader[i])
+        return tfds_layout.parse(self.reader[i]).image
 
 
 def open_dataset(path: str | Path) -> Dataset:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,18 @@ def serialise(frame: Frame) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def image_of(example: bytes) -> bytes:
-    """The JPEG bytes within a serialised frame."""
-    return Example.FromString(example).features.feature["image"].bytes_list.value[0]
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a reader needs of a serialised frame: its name and its JPEG bytes."""
+
+    uid: str
+    image: bytes
+
+
+def parse(example: bytes) -> Stored:
+    """Reads what `serialise` wrote."""
+    feature = Example.FromString(example).features.feature
+    return Stored(feature["uid"].bytes_list.value[0].decode(), feature["image"].bytes_list.value[0])
 
 
 class ShardReader:

@@ -1,0 +1,78 @@
+"""Figures of a data set: how much of what, how often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vlm_jax.contract import IGNORE_LABEL
+from vlm_jax.data.store import Dataset
+
+
+def landmark_prevalence(dataset: Dataset) -> dict[str, float | None]:
+    """Landmark -> share of the frames that show it, of those where it is known; None where it is known of none."""
+    visible = dataset.frames.visible
+    shares: dict[str, float | None] = {}
+    for i, name in enumerate(dataset.info.labels):
+        known = visible[:, i][visible[:, i] != IGNORE_LABEL]
+        shares[name] = float((known == 1).mean()) if known.size else None
+    return shares
+
+
+def _mean_words(texts: list[str]) -> float | None:
+    return float(np.mean([len(text.split()) for text in texts])) if texts else None
+
+
+def dataset_stats(dataset: Dataset) -> dict[str, Any]:
+    """The figures, ready for `json.dumps`.
+
+    Keys: `records` (frames; sentences where the source has no frames), `procedures`, `activities`,
+    `landmark_prevalence` {name: share of frames}, `report_sentences`, `words_per_sentence` (mean, split at spaces),
+    `keywords` (codes in the closed list), and, beyond these, `source`, `world`, `patients`, `videos`, `frames`,
+    `assessable_frames`, `frames_in_activities`, `descriptions` (distinct), `words_per_description`,
+    `sentences_per_report`, `keywords_used`, `fingerprint`.
+    """
+    tables, frames = dataset.tables, dataset.frames
+    texts = [row.text for row in tables.sentences]
+    descriptions = [row.description for row in tables.activities if row.description is not None]
+    reports = len({row.procedure for row in tables.sentences})
+    return {
+        "source": dataset.info.source,
+        "world": dataset.info.world,
+        "records": len(frames) or len(texts),
+        "frames": len(frames),
+        "assessable_frames": int(frames.assessable.sum()),
+        "frames_in_activities": int((frames.activity != "").sum()),
+        "patients": len({row.patient for row in tables.procedures}),
+        "procedures": len(tables.procedures),
+        "videos": len(tables.videos),
+        "activities": len(tables.activities),
+        "descriptions": len(set(descriptions)),
+        "words_per_description": _mean_words(descriptions),
+        "landmark_prevalence": landmark_prevalence(dataset),
+        "report_sentences": len(texts),
+        "sentences_per_report": len(texts) / reports if reports else None,
+        "words_per_sentence": _mean_words(texts),
+        "keywords": len(dataset.info.keywords),
+        "keywords_used": len({row.keyword for row in tables.sentences if row.keyword is not None}),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def render(stats: dict[str, Any]) -> str:
+    """The figures as a table of two columns, the landmarks by falling prevalence."""
+    rows = []
+    for key, value in stats.items():
+        if key != "landmark_prevalence":
+            rows.append((key.replace("_", " "), _show(value)))
+    shares = sorted(stats["landmark_prevalence"].items(), key=lambda item: -(item[1] or 0))
+    rows += [(f"frames with {name}", "unknown" if share is None else f"{share:.1%}") for name, share in shares]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
