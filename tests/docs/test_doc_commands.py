@@ -1,4 +1,4 @@
-"""Commands of README and docs: all are parsed; `<!-- test: run -->` marks those that run, `slow` those that take long."""
+"""Commands of README and docs: all are parsed; `test: run` marks blocks that run, `slow` those that take long."""
 
 from __future__ import annotations
 
