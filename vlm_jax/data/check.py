@@ -141,17 +141,18 @@ def _difference_hash(small: np.ndarray) -> bytes | None:
 def _duplicates(dataset: Dataset, digests: dict[bytes, list[int]], looks: dict[bytes, list[int]]) -> list[Finding]:
     """The same image in two groups is a leak wherever a split runs between them."""
     patient_of = {row.id: row.patient for row in dataset.tables.procedures}
-    patients = [patient_of.get(p, p) for p in dataset.frames.procedure.tolist()]
-    uids = dataset.frames.uid.tolist()
+    procedures: list[str] = dataset.frames.procedure.tolist()
+    patients = [patient_of.get(procedure, procedure) for procedure in procedures]
+    uids: list[str] = dataset.frames.uid.tolist()
     leak = "of another patient: it would lie on both sides of a split"
     findings, known = [], set[int]()
-    for j, other, same in _companions(digests, patients):
+    for j, own, other in _companions(digests, patients):
         known.add(j)
         if other is not None:
             findings.append(Finding("error", "duplicate", uids[j], f"the same bytes as '{uids[other]}' {leak}"))
-        else:
-            findings.append(Finding("warning", "duplicate", uids[j], f"the same bytes as '{uids[same]}'"))
-    for j, other, _ in _companions(looks, patients):
+        elif own is not None:
+            findings.append(Finding("warning", "duplicate", uids[j], f"the same bytes as '{uids[own]}'"))
+    for j, _, other in _companions(looks, patients):
         if other is not None and j not in known:
             findings.append(Finding("warning", "near-duplicate", uids[j], f"looks like '{uids[other]}' {leak}"))
     return findings
@@ -160,11 +161,11 @@ def _duplicates(dataset: Dataset, digests: dict[bytes, list[int]], looks: dict[b
 def _companions(
     buckets: dict[bytes, list[int]], patients: Sequence[str]
 ) -> Iterator[tuple[int, int | None, int | None]]:
-    """(frame, an earlier one of another patient in its bucket, an earlier one of its own), where there is either."""
+    """Each frame that is not the first of its bucket, with the first of its own patient and of another one there."""
     for members in buckets.values():
         first: dict[str, int] = {}
         for j in members:
-            other = next((i for patient, i in first.items() if patient != patients[j]), None)
             if first:
-                yield j, other, first.get(patients[j])
+                other = next((i for patient, i in first.items() if patient != patients[j]), None)
+                yield j, first.get(patients[j]), other
             first.setdefault(patients[j], j)
