@@ -38,7 +38,7 @@ def weighted(log_probs, decay, penalty):
 def enumerate_best(toy, b, r, length, decay, penalty):
     """The best of all texts: every string over the vocabulary that ends in [EOS], or is cut at `length`."""
     first = toy.task_ids[toy.model.text_tasks[r]]
-    vocabulary = [v for v in range(toy.params["out"].shape[1])]
+    vocabulary = list(range(toy.params["out"].shape[1]))
     words = [v for v in vocabulary if v != toy.eos_id]
     best = (-np.inf, [], 0.0)
     for n in range(1, length):

@@ -90,5 +90,3 @@ def bad_images(tmp_path, arrays):
     names = {"truncated": "cut.jpg", "CMYK": "cmyk.jpg", "16-bit": "deep.png", "empty": "empty.jpg",
              "not an image": "text.png", "no such image": "missing.jpg"}  # fmt: skip
     return SimpleNamespace(paths={k: root / v for k, v in names.items()}, whole=whole)
-
-

@@ -58,9 +58,7 @@ def make_generate(
     def generate(params, image, frame_mask, prompt, key=None) -> Generated:
         if strategy == "sample" and key is None:
             raise ValueError("sampling needs a key: generate(params, image, frame_mask, prompt, key)")
-        start = prefill(
-            model, params, image, frame_mask, prompt, task_tokens=task_tokens, width=width, length=length
-        )
+        start = prefill(model, params, image, frame_mask, prompt, task_tokens=task_tokens, width=width, length=length)
         if not len(task_tokens):
             empty = jnp.zeros((image.shape[0], 0))
             return Generated(start.landmark_logits, jnp.zeros((image.shape[0], 0, length), jnp.int32), empty)

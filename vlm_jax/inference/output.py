@@ -93,17 +93,19 @@ def _disk_answers(name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise EnvironmentFault(f"the disk is full: {name} was not written; make room and run the same command") from error
+        raise EnvironmentFault(
+            f"the disk is full: {name} was not written; make room and run the same command"
+        ) from error
 
 
 def track(items: Iterable[T], total: int, what: str, stream: TextIO | None = None) -> Iterator[T]:
     """Passes items through, with a bar on a terminal and a plain line every tenth of the way elsewhere."""
-    stream = stream or sys.stderr
-    terminal = stream.isatty()
+    target: TextIO = stream or sys.stderr
+    terminal = target.isatty()
     every = max(1, -(-total // 10))
-    with tqdm(total=total, desc=what, file=stream, disable=not terminal) as bar:
+    with tqdm(total=total, desc=what, file=target, disable=not terminal) as bar:
         for n, item in enumerate(items, 1):
             yield item
             bar.update()
             if not terminal and (n % every == 0 or n == total):
-                print(f"{what} {n}/{total}", file=stream, flush=True)
+                print(f"{what} {n}/{total}", file=target, flush=True)
