@@ -15,6 +15,7 @@ from vlm_jax.models import initializers
 from vlm_jax.models.attention import Attention, attend, attend_to_both
 from vlm_jax.models.layers import PRE_NORM_EPSILON, Mlp, layer_norm
 from vlm_jax.models.state import Cache, LayerMemory, Memory
+from vlm_jax.parallel.partition import constrain_batch
 
 
 class DecoderLayer(nn.Module):
@@ -74,7 +75,7 @@ class DecoderLayer(nn.Module):
         image = (memory.image_keys, memory.image_values)
         out = attend_to_both(query, prompt, prompt_mask, image, image_mask)
         x = x + self._drop(self.cross_attention.out(out), train)
-        return x + self._drop(self.mlp(self.norm_mlp(x)), train)
+        return constrain_batch(x + self._drop(self.mlp(self.norm_mlp(x)), train))
 
     def _drop(self, x: jax.Array, train: bool) -> jax.Array:
         return self.drop(x, deterministic=not train or self.dropout == 0.0)

@@ -1,0 +1,1 @@
+"""Processes, meshes and partitions: where every array lives."""

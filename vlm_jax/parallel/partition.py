@@ -1,0 +1,145 @@
+"""How parameters and batches lie on a mesh: two small tables, names -> logical axes and logical axes -> mesh axes.
+
+A dimension that its mesh axis does not divide is left whole (replicated), except `heads` and `mlp`: whoever asks for
+tensor parallelism asks for those to be split, so there it is an error.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vlm_jax.errors import UserError
+
+BATCH_AXES = ("data", "fsdp")
+
+_ATTENTION = r".*/(self_|cross_)?attention"
+
+RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"text_encoder/word_embedding", ("vocab", "embed")),
+    (r"(image_encoder|text_encoder|decoder)/(position|token_type)_embedding", ("rows", "embed")),
+    (r"image_encoder/class_token|null_image|null_text", ("vector",)),
+    (r"image_encoder/patch_embedding/kernel", ("patch", "embed")),
+    (r"image_projection/kernel", ("image", "embed")),
+    (r"(image_encoder/patch_embedding|image_projection)/bias", ("vector",)),
+    (_ATTENTION + r"/(query|key|value)/kernel", ("embed", "heads", "head_width")),
+    (_ATTENTION + r"/(query|key|value)/bias", ("heads", "head_width")),
+    (_ATTENTION + r"/out/kernel", ("heads", "head_width", "embed")),
+    (_ATTENTION + r"/out/bias", ("vector",)),
+    (r".*/mlp/up/kernel", ("embed", "mlp")),
+    (r".*/mlp/up/bias", ("mlp",)),
+    (r".*/mlp/down/kernel", ("mlp", "embed")),
+    (r".*/mlp/down/bias", ("vector",)),
+    (r".*/(embedding_)?norm(_\w+)?/(scale|bias)", ("vector",)),
+    (r"landmark_head/linear/kernel", ("embed", "landmarks")),
+    (r"landmark_head/linear/bias", ("landmarks",)),
+    (r"token_bias", ("vocab",)),
+    (r"task_log_variance", ("vector",)),
+)
+"""(regular expression over the whole name, logical axes). Every parameter is matched by exactly one."""
+
+MESH_AXES: dict[str, str | None] = {
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "head_width": None,
+    "patch": None,
+    "image": None,
+    "rows": None,
+    "vector": None,
+    "landmarks": None,
+}
+"""Logical axis -> the mesh axis that splits it; None = whole on every device."""
+
+MUST_DIVIDE = ("heads", "mlp")
+
+
+def logical_axes(name: str, rank: int) -> tuple[str, ...]:
+    """The logical axes of the parameter `name` ("image_encoder/norm/scale") with `rank` dimensions.
+
+    A scanned stack (`.../blocks/layers/...`) has the axis `layers` in front.
+
+    Raises:
+      ValueError: no rule or more than one matches, or the rule's axes are not `rank` in number.
+    """
+    found = [axes for pattern, axes in RULES if re.fullmatch(pattern, name)]
+    if len(found) != 1:
+        raise ValueError(f"parameter {name!r} is matched by {len(found)} rules of parallel.partition.RULES, not by one")
+    axes = ("layers", *found[0]) if "/layers/" in name else found[0]
+    if len(axes) != rank:
+        raise ValueError(f"parameter {name!r} has {rank} dimensions, but its partition rule names {axes}")
+    return axes
+
+
+def param_name(path: tuple[Any, ...]) -> str:
+    """A key path of a parameter tree as "image_encoder/norm/scale"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def param_specs(abstract_params: Any) -> Any:
+    """The tree of PartitionSpecs of a parameter tree (arrays or abstract arrays), whatever the mesh's sizes.
+
+    Raises:
+      ValueError: a parameter that not exactly one rule matches.
+    """
+
+    def spec(path: tuple[Any, ...], leaf: Any) -> PartitionSpec:
+        return PartitionSpec(*(MESH_AXES[axis] for axis in logical_axes(param_name(path), len(leaf.shape))))
+
+    return jax.tree_util.tree_map_with_path(spec, abstract_params)
+
+
+def param_shardings(mesh: Mesh, abstract_params: Any) -> Any:
+    """The tree of NamedShardings on `mesh`, dimensions that do not divide left whole.
+
+    Raises:
+      UserError: `parallel.tensor` does not divide the heads or the MLP width of some layer.
+      ValueError: a parameter that not exactly one rule matches.
+    """
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = param_name(path)
+        axes = logical_axes(name, len(leaf.shape))
+        return NamedSharding(mesh, PartitionSpec(*map(_splitter(mesh, name), axes, leaf.shape)))
+
+    return jax.tree_util.tree_map_with_path(sharding, abstract_params)
+
+
+def _splitter(mesh: Mesh, name: str) -> Any:
+    def split(axis: str, size: int) -> str | None:
+        mesh_axis = MESH_AXES[axis]
+        if mesh_axis is None or size % mesh.shape[mesh_axis] == 0:
+            return mesh_axis
+        if axis in MUST_DIVIDE:
+            raise UserError(
+                f"parallel.{mesh_axis}={mesh.shape[mesh_axis]} does not divide the {size} {axis} of {name}; "
+                f"take parallel.{mesh_axis} so that it divides {size}"
+            )
+        return None
+
+    return split
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Axis 0 over data and fsdp: of every array of a Batch, whatever its rank."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def constrain_batch(x: jax.Array) -> jax.Array:
+    """Tells the compiler to keep axis 0 of activations over data and fsdp, and the rest whole.
+
+    Without it a parameter split over fsdp may win, and the activations are gathered instead of the parameter. A no-op
+    outside `jax.set_mesh`, on one device, and where axis 0 does not divide.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not set(BATCH_AXES) <= set(mesh.axis_names):
+        return x
+    if math.prod(mesh.axis_sizes) == 1 or x.shape[0] % math.prod(mesh.shape[axis] for axis in BATCH_AXES):
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
