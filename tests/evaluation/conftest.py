@@ -1,0 +1,128 @@
+"""Two small sources (simulated frames, real notes) and systems that answer from their prompts without a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlm_jax.config.load import load_config
+from vlm_jax.contract import TASKS, Activity, DatasetInfo, Frame, LabelSpace, Procedure, ProcedureBundle, Sentence, Video
+from vlm_jax.data.run_data import RunData
+from vlm_jax.data.store import write_dataset
+from vlm_jax.decoding.system import RawPrediction
+
+LABELS = ("red", "green", "blue", "never")
+N_ACTIVITIES, N_FRAMES = 4, 3
+
+
+def jpeg(landmarks) -> bytes:
+    image = np.full((24, 24, 3), 20, np.uint8)
+    for place in range(3):
+        image[:, 8 * place : 8 * place + 8, place] = 230 if landmarks[place] else 20
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def frames_bundle(name: str) -> ProcedureBundle:
+    """Four activities of three frames, each with a sentence. `green` is known in half the activities only."""
+    place = int(name[1:])
+    activities, sentences, frames = [], [], []
+    for i in range(N_ACTIVITIES):
+        code = (3 * place + i) % 8
+        known = (code & 1, code >> 1 & 1 if i % 2 else None, code >> 2 & 1, 0)
+        seen = tuple(v or 0 for v in known)
+        uid, t0 = f"{name}-a{i}", 1000 * i
+        text = f"view {code} of {name}" if place % 2 else f"view {code}"
+        activities.append(Activity(uid, name, f"{name}-v", t0, t0 + 900, known, description=text))
+        window = (t0, t0 + 900)
+        sentences.append(Sentence(f"{name}-s{i}", name, f"noted {code}", f"step_{i}", *window, references=(f"told {code}",)))
+        for j in range(N_FRAMES):
+            frames.append(Frame(f"{uid}-f{j}", name, f"{name}-v", t0 + 300 * j, uid, True, jpeg(seen), seen, (0.2,) * 4))
+    return ProcedureBundle(
+        Procedure(name, name, "toy"), (Video(f"{name}-v", name),), tuple(activities), tuple(sentences), frames
+    )
+
+
+def notes_bundle(name: str) -> ProcedureBundle:
+    sentences = tuple(Sentence(f"{name}-s{i}", name, f"note {i} of all", f"key_{i}") for i in range(3))
+    return ProcedureBundle(Procedure(name, name, "notes"), sentences=sentences)
+
+
+@pytest.fixture(scope="session")
+def data_paths(tmp_path_factory):
+    root = tmp_path_factory.mktemp("evaluation")
+    names = [f"p{i}" for i in range(14)]
+    toy = DatasetInfo("toy", "simulated", LABELS, keywords=tuple(f"step_{i}" for i in range(N_ACTIVITIES)))
+    notes = DatasetInfo("notes", "real", keywords=tuple(f"key_{i}" for i in range(3)))
+    write_dataset(root / "toy", toy, names, frames_bundle, progress=False)
+    write_dataset(root / "notes", notes, names, notes_bundle, progress=False)
+    return root / "toy", root / "notes"
+
+
+@pytest.fixture(scope="session")
+def run_data(data_paths):
+    overrides = [("data.path", ",".join(map(str, data_paths))), ("data.split", "kfold:2:0"), ("eval.bootstrap", "200")]
+    return RunData.open(load_config("configs/vlm.py:micro", [*overrides, ("eval.batch_size", "8")]))
+
+
+class EchoModel:
+    """Landmark logits from the three stripes of the image; the fourth class never."""
+
+    def apply(self, variables, image, frame_mask, prompt, method):
+        assert method == "encode"
+        size = image.shape[2]
+        stripes = image[:, 0, size // 2].astype(jnp.float32).reshape(len(image), 3, -1, 3).mean(2)
+        bright = jnp.stack([stripes[:, i, i] for i in range(3)] + [jnp.zeros(len(image))], axis=1)
+        return SimpleNamespace(landmark_logits=(bright - 120.0) / 20 * variables["params"]["sign"])
+
+
+class EchoSystem:
+    """Writes `after <the words of its prompt>`; never sees a target."""
+
+    def __init__(self, data: RunData, tasks=TASKS, thresholds=None):
+        self.config = dataclasses.replace(data.config, tasks=tuple(tasks), name="echo <b>")
+        self.tokenizer, self.labels = data.tokenizer, LabelSpace(data.labels.names)
+        self.model, self.params = EchoModel(), {"sign": jnp.ones(())}
+        self.thresholds = {n: 0.5 for n in data.labels.names} if thresholds is None else thresholds
+        self.meta = {"step": 7}
+        self.batches = 0
+
+    def predict(self, batch):
+        self.batches += 1
+        size, texts = len(batch.valid), {}
+        for k, task in enumerate(TASKS):
+            if k and task in self.config.tasks:
+                texts[task] = [self._echo(ids) for ids in np.asarray(batch.prompt)[:, k]]
+        scores = {task: np.full(size, -0.5, np.float32) for task in texts}
+        return RawPrediction(None, texts, scores)
+
+    def _echo(self, ids) -> str:
+        marks = {self.tokenizer.id("[NULL]"): "nothing", self.tokenizer.id("[START]"): "start"}
+        marked = " ".join(marks[int(i)] for i in ids if int(i) in marks)
+        return f"after {self.tokenizer.decode([int(i) for i in ids])} {marked}".strip()
+
+
+@pytest.fixture
+def echo(run_data):
+    return EchoSystem(run_data)
+
+
+@pytest.fixture
+def make_echo():
+    return EchoSystem
+
+
+@pytest.fixture(scope="session")
+def results(run_data, tmp_path_factory):
+    """(metrics, directory) of the echo system on the test split."""
+    from vlm_jax.evaluation.run import evaluate
+
+    out = tmp_path_factory.mktemp("results") / "eval" / "test"
+    return evaluate(EchoSystem(run_data), run_data, "test", out, progress=False), out

@@ -1,0 +1,242 @@
+"""The whole evaluation on two toy sources: what is written, what is counted, and what a prompt may hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vlm_jax.contract import END, START
+from vlm_jax.data import files
+from vlm_jax.errors import EnvironmentFault, UserError
+from vlm_jax.evaluation import run as run_module
+from vlm_jax.evaluation.answers import Answerer
+from vlm_jax.evaluation.run import evaluate, fit_thresholds, split_units
+from vlm_jax.evaluation.table import table
+
+FIELDS = {"value", "low", "high", "n_units", "n_groups", "unit", "world"}
+
+
+@pytest.fixture(scope="module")
+def rows(results):
+    return [json.loads(line) for line in (results[1] / "predictions.jsonl").read_text().splitlines()]
+
+
+# --- metrics.json ----------------------------------------------------------------------------------------------------
+
+
+def test_metrics_json_is_what_is_returned_and_every_entry_is_whole(results):
+    metrics, out = results
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert all(set(entry) >= FIELDS for entry in metrics.values())
+    assert not list(out.glob("*.partial"))
+
+
+def test_units_are_frames_activities_and_sentences(results):
+    metrics, _ = results
+    expected = {"toy/landmarks/f1_macro": (7 * 12, "frame"), "toy/describe/bleu2": (7 * 4, "activity"),
+                "toy/anticipate/bleu2": (7 * 4, "activity"), "toy/report/bleu2": (7 * 4, "sentence"),
+                "notes/report/bleu2": (7 * 3, "sentence")}  # fmt: skip
+    assert {k: (metrics[k]["n_units"], metrics[k]["unit"]) for k in expected} == expected
+    assert {e["world"] for k, e in metrics.items() if k.startswith("toy/")} == {"simulated"}
+    assert {e["world"] for k, e in metrics.items() if k.startswith("notes/")} == {"real"}
+    assert not any(k.startswith("notes/") and not k.startswith("notes/report/") for k in metrics)
+
+
+def test_intervals_hold_their_value_and_all_are_over_the_seven_test_groups(results):
+    metrics, _ = results
+    assert {e["n_groups"] for e in metrics.values()} == {7}
+    entry = metrics["toy/describe/rouge_l"]
+    assert entry["low"] < entry["value"] < entry["high"]
+
+
+def test_the_agreed_names_are_there(results):
+    metrics, _ = results
+    for name in ("f1_macro", "f1_micro", "f1_weighted", "f1_sample", "precision_macro", "recall_macro", "map",
+                 "f1_macro_at_0.5", "class/red/f1", "gain/f1_macro", "trivial/all_positive/f1_macro",
+                 "trivial/prior/map", "context/empty/f1_macro", "context/rolled_out/map"):  # fmt: skip
+        assert f"toy/landmarks/{name}" in metrics
+    for task in ("describe", "anticipate", "report"):
+        for name in ("bleu2", "rouge_l", "exact", "cosine_tfidf", "trivial/most_frequent/bleu2", "gain/bleu2",
+                     "trivial/markov/exact", "trivial/shuffled/cosine_tfidf", "context/rolled_out/bleu2"):  # fmt: skip
+            assert f"toy/{task}/{name}" in metrics
+    for name in ("keyword", "keyword_mode", "nearest"):
+        assert f"toy/report/trivial/{name}/rouge_l" in metrics
+
+
+def test_a_perfect_classifier_scores_one_and_the_class_without_a_positive_is_listed(results):
+    metrics, _ = results
+    assert metrics["toy/landmarks/f1_macro"]["value"] == metrics["toy/landmarks/map"]["value"] == 1.0
+    assert metrics["toy/landmarks/undefined_classes"]["names"] == ["never"]
+    assert metrics["toy/landmarks/class/never/f1"]["value"] is None
+    assert metrics["toy/landmarks/gain/f1_macro"]["low"] > 0
+    trivial = metrics["toy/landmarks/trivial/all_positive/f1_macro"]["value"]
+    assert metrics["toy/landmarks/gain/f1_macro"]["value"] == pytest.approx(1 - trivial)
+
+
+def test_trivial_label_scores_follow_from_the_prevalence(results):
+    metrics, _ = results
+    share = metrics["toy/landmarks/class/red/prevalence"]["value"]
+    constant = metrics["toy/landmarks/trivial/all_positive/class/red/f1"]["value"]
+    assert constant == pytest.approx(2 * share / (1 + share))
+    assert metrics["toy/landmarks/trivial/prior/class/red/ap"]["value"] == pytest.approx(share)
+
+
+# --- predictions.jsonl -----------------------------------------------------------------------------------------------
+
+
+def test_predictions_hold_one_object_a_unit(rows, results):
+    metrics, _ = results
+    for source, task in (("toy", "landmarks"), ("toy", "describe"), ("toy", "report"), ("notes", "report")):
+        units = [r for r in rows if r["source"] == source and task in r]
+        assert len(units) == metrics[f"{source}/{task}/{'f1_macro' if task == 'landmarks' else 'bleu2'}"]["n_units"]
+        assert all({"procedure", "activity", "uid"} <= set(r) for r in units)
+    said = next(r for r in rows if (r["activity"] or "").endswith("-a0"))["landmarks"]
+    assert said["green"]["true"] is None and said["red"]["true"] is not None
+    assert {"score", "threshold", "predicted"} <= set(said["red"])
+
+
+def test_texts_are_scored_on_the_middle_frame(rows):
+    assert {r["uid"].rsplit("-", 1)[1] for r in rows if "describe" in r or ("report" in r and r["source"] == "toy")} == {"f1"}
+
+
+def test_prompts_are_gold_own_or_empty(rows):
+    """The echo system shows its prompt: previous for describe, current for anticipate, keyword and context for report."""
+    procedure = next(r["procedure"] for r in rows if "describe" in r)
+    chain = [r for r in rows if r["procedure"] == procedure and r["source"] == "toy" and "describe" in r]
+    describe = [r["describe"] for r in chain]
+    assert describe[0]["predicted"] == "after start"
+    assert describe[1]["predicted"] == "after " + describe[0]["true"]
+    assert [d["contexts"]["empty"] for d in describe] == ["after nothing"] * 4
+    assert describe[0]["contexts"]["rolled_out"] == "after start"
+    for before, now in zip(describe, describe[1:], strict=False):
+        assert now["contexts"]["rolled_out"] == "after " + before["contexts"]["rolled_out"]
+    for said, anticipated in zip(describe, [r["anticipate"] for r in chain], strict=True):
+        assert anticipated["predicted"] == "after " + said["true"]
+        assert anticipated["contexts"]["rolled_out"] == "after " + said["contexts"]["rolled_out"]
+    assert chain[-1]["anticipate"]["true"] == END
+    report = [r["report"] for r in chain]
+    assert report[0]["prompt"][1] == START
+    assert re.fullmatch(r"after step.*0.* start", report[0]["contexts"]["rolled_out"])
+    assert report[1]["predicted"].endswith(report[0]["true"])
+    assert report[1]["contexts"]["rolled_out"].count("after") == 2
+    assert "noted" not in report[1]["contexts"]["empty"] and "step" in report[1]["contexts"]["empty"]
+
+
+def test_notes_roll_out_without_frames(rows):
+    chain = [r["report"] for r in rows if r["source"] == "notes"][:3]
+    assert [c["contexts"]["rolled_out"].count("after") for c in chain] == [1, 2, 3]
+
+
+# --- Contexts, subsets, thresholds -----------------------------------------------------------------------------------
+
+
+def test_frames_of_a_rolled_out_activity_read_the_own_description(run_data, echo):
+    units = split_units(run_data, "test", echo.config.tasks)
+    answerer = Answerer(echo, run_data, "test")
+    seen = {}
+
+    def watch(params, image, frame_mask, prompt):
+        for ids in np.asarray(prompt)[:, 0]:
+            seen[echo._echo(ids)] = True
+        return echo.model.apply({"params": params}, image, frame_mask, prompt, "encode").landmark_logits
+
+    answerer._encode = watch
+    answerer.answer(units, "rolled_out")
+    told = {t for t in seen if t.startswith("after after")}
+    assert told and "after start" in seen
+    assert not any("view" in t for t in seen)  # no gold description is left in any frame's prompt
+
+
+def test_a_subset_of_tasks_scores_only_itself(run_data, make_echo, tmp_path):
+    system = make_echo(run_data, tasks=("report",))
+    metrics = evaluate(system, run_data, "validation", tmp_path, contexts=("gold",), progress=True)
+    assert {k.split("/")[1] for k in metrics} == {"report"}
+    assert not any("/context/" in k for k in metrics)
+    assert all(e["low"] is None and e["high"] is None for e in metrics.values())  # two groups: no interval
+
+
+def test_thresholds_are_fitted_on_validation_where_the_system_has_none(run_data, make_echo, tmp_path):
+    system = make_echo(run_data, tasks=("landmarks",), thresholds={})
+    fitted = fit_thresholds(system, run_data)
+    assert set(fitted) == set(run_data.labels.names)
+    assert all(t is not None and 0 < t < 1 for t in fitted.values())
+    metrics = evaluate(system, run_data, "test", tmp_path, contexts=(), progress=False)
+    assert metrics["toy/landmarks/class/red/threshold"]["value"] == fitted["toy/red"]
+    assert fit_thresholds(make_echo(run_data, tasks=("report",)), run_data) == {}
+
+
+def test_the_metrics_notice_a_wrong_model(run_data, make_echo, tmp_path):
+    system = make_echo(run_data, tasks=("landmarks",))
+    system.params = {"sign": -system.params["sign"]}
+    metrics = evaluate(system, run_data, "test", tmp_path, contexts=(), progress=False)
+    assert metrics["toy/landmarks/f1_macro"]["value"] < 0.2
+    assert metrics["toy/landmarks/gain/f1_macro"]["high"] < 0
+
+
+def test_broken_records_are_left_out_and_said(run_data, echo, tmp_path, monkeypatch):
+    victim = int(run_data.records("test").rows[1])
+    original = type(run_data)._image
+
+    def broken(self, record, row):
+        if row == victim:
+            raise UserError("truncated")
+        return original(self, record, row)
+
+    monkeypatch.setattr(type(run_data), "_image", broken)
+    data = dataclasses.replace(run_data, broken={})
+    metrics = evaluate(echo, data, "test", tmp_path, contexts=("gold",), progress=False)
+    lost = metrics["toy/landmarks/f1_macro"]["n_units"], metrics["toy/describe/bleu2"]["n_units"]
+    assert lost == (7 * 12 - 1, 7 * 4 - 1)
+    assert "could not be read" in (tmp_path / "report.html").read_text()
+
+
+# --- Mistakes --------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_split_is_one_line(run_data, echo, tmp_path, monkeypatch):
+    empty = run_data.table.view(np.zeros(0, np.int64))
+    monkeypatch.setattr(type(run_data), "records", lambda self, split: empty)
+    with pytest.raises(UserError, match=r"nothing to evaluate: the test split"):
+        evaluate(echo, run_data, "test", tmp_path / "none", progress=False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_unknown_context_is_one_line(run_data, echo, tmp_path):
+    with pytest.raises(UserError, match=r"unknown context 'golden'; expected some of gold, rolled_out, empty"):
+        evaluate(echo, run_data, "test", tmp_path, contexts=("golden",), progress=False)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_torn_file(run_data, make_echo, tmp_path, monkeypatch):
+    def full(temporary, final):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "publish", full)
+    with pytest.raises(EnvironmentFault, match="no space left"):
+        evaluate(make_echo(run_data, tasks=("report",)), run_data, "test", tmp_path, contexts=(), progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_training_texts_mean_no_tfidf():
+    assert [s.name for s in run_module._similarities(SimpleNamespace(train_texts=lambda: [" "]))] in (
+        [], ["cosine_minilm"]
+    )  # fmt: skip
+
+
+def test_nothing_of_the_text_is_said_on_the_terminal(run_data, echo, tmp_path, capfd):
+    evaluate(echo, run_data, "test", tmp_path, progress=True)
+    said = capfd.readouterr()
+    assert "rolled out" in said.err and said.out == ""
+    assert not re.search(r"view \d|noted|note \d", said.err)
+
+
+def test_the_table_shows_trivial_scores_beside(results):
+    text = table(results[0])
+    assert re.search(r"bleu2 .*trivial: most_frequent 0\.\d+, markov", text)
+    assert "undefined, without a positive: never" in text
+    assert "toy / landmarks (84 frames, 7 groups, simulated)" in text
