@@ -37,7 +37,8 @@ def encode_prompt(tokenizer: Tokenizer, segments: Sequence[str | None], length: 
     parts = [_segment_ids(tokenizer, s) for s in segments]
     room = length - 1 - len(parts)
     if room < len(parts):
-        raise UserError(f"data.prompt_length={length} is too short for {len(parts)} texts; at least {2 * len(parts) + 1}")
+        least = 2 * len(parts) + 1
+        raise UserError(f"data.prompt_length={length} is too short for {len(parts)} texts; at least {least}")
     _shorten(parts, room)
     ids = [tokenizer.id(CLS)]
     for part in parts:

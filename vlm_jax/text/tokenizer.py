@@ -27,6 +27,7 @@ _CLEAN = (
     (re.compile(r"([(\[{])\s+"), r"\1"),
     (re.compile(r"(?<=[^\W_])\s*(['’/-])\s*(?=[^\W_])"), r"\1"),
     (re.compile(r"(?<=\d)([.:])\s+(?=\d)"), r"\1"),
+    (re.compile(r"(?<=_)\s+(?=_)"), ""),  # blanks of a dictated note
 )
 
 
@@ -44,7 +45,7 @@ class Tokenizer:
         missing = [t for t in SPECIALS if backend.token_to_id(t) is None]
         pad = backend.token_to_id(PAD)
         if pad is None or pad != 0:
-            raise UserError(f"tokenizer: expected {PAD} with id 0, got {pad}; give a BERT-like WordPiece tokenizer.json")
+            raise UserError(f"tokenizer: expected {PAD} with id 0, got {pad}; give a BERT-like tokenizer.json")
         if missing:
             backend.add_special_tokens(missing)
         backend.no_padding()
@@ -79,7 +80,7 @@ class Tokenizer:
             kind = json.loads(text)["model"]["type"]
             backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the Rust parser raises bare Exception
-            raise UserError(f"tokenizer: not a tokenizer.json ({error}); give the file that `tokenizers` saves") from None
+            raise UserError(f"tokenizer: not a tokenizer.json ({error}); give one that `tokenizers` saved") from None
         if kind != "WordPiece":
             raise UserError(f"tokenizer: expected a WordPiece model, got {kind}; give a BERT-like tokenizer.json")
         return cls(backend)
@@ -90,7 +91,8 @@ class Tokenizer:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"data.tokenizer: cannot read {path} ({type(error).__name__}); give a tokenizer.json") from None
+            kind = type(error).__name__
+            raise UserError(f"data.tokenizer: cannot read '{path}' ({kind}); give a tokenizer.json") from None
         return cls.from_json(text)
 
     def to_json(self) -> str:

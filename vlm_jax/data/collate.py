@@ -1,0 +1,171 @@
+"""Records to batches: prompts, targets, labels and masks as numpy arrays of fixed shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlm_jax.config.schema import Config
+from vlm_jax.contract import TASKS, Batch, LabelSpace, Record
+from vlm_jax.data.augment import mirror_columns, mirror_record
+from vlm_jax.data.transforms import decode_image
+from vlm_jax.tasks import TASK_TABLE
+from vlm_jax.text.prompts import encode_prompt, encode_target
+from vlm_jax.text.tokenizer import Tokenizer
+
+Row = dict[str, np.ndarray]
+"""One slot of a batch: the fields of `Batch` without their first axis."""
+
+PADDING = -1
+"""The uid of a slot without a record."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What augmentation on the host does to one record.
+
+    Attributes:
+      flip: mirror image, labels and texts.
+      drop_text: one flag a task; True = the last segment of its prompt (the context) is not known.
+      drop_image: the image is not there.
+    """
+
+    flip: bool = False
+    drop_text: tuple[bool, ...] = (False,) * len(TASKS)
+    drop_image: bool = False
+
+
+NO_CHANGES = Changes()
+
+
+class Collator:
+    """Turns one record into one row. Holds what is fixed over a run; safe to share between threads.
+
+    Args:
+      tokenizer: the run's.
+      labels: the run's landmark axis.
+      config: the run's; sizes and tasks are read.
+      columns: for each source, the column of `labels` that each of its own labels goes to (-1: the model does not know
+        it). By default the source's own slots.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, labels: LabelSpace, config: Config, columns: Mapping[str, np.ndarray] | None = None
+    ):
+        self.tokenizer = tokenizer
+        self.labels = labels
+        self.tasks = config.tasks
+        self.size = config.data.image_size
+        self.prompt_length = config.data.prompt_length
+        self.target_length = config.data.target_length
+        self._columns = columns
+        self._mirror = mirror_columns(labels.names)
+
+    def empty(self, row: int = PADDING) -> Row:
+        """A slot that holds nothing: valid = False."""
+        n_tasks, n_labels = len(TASKS), len(self.labels)
+        return {
+            "image": np.zeros((1, self.size, self.size, 3), np.uint8),
+            "frame_mask": np.zeros(1, np.bool_),
+            "landmarks": np.zeros(n_labels, np.int8),
+            "landmarks_mask": np.zeros(n_labels, np.bool_),
+            "prompt": np.zeros((n_tasks, self.prompt_length), np.int32),
+            "target": np.zeros((n_tasks, self.target_length), np.int32),
+            "task_mask": np.zeros(n_tasks, np.bool_),
+            "valid": np.zeros((), np.bool_),
+            "uid": np.array(row, np.int32),
+        }
+
+    def row(
+        self, record: Record, image: np.ndarray | None, *, row: int = PADDING, changes: Changes = NO_CHANGES
+    ) -> Row:
+        """One filled slot.
+
+        Args:
+          record: its `image` only says whether there is one.
+          image: uint8[H, W, 3] of the run's size, or None.
+          row: the record's row in the run's table.
+          changes: what augmentation does to it.
+        """
+        out = self.empty(row)
+        if changes.flip:
+            record = mirror_record(record)
+            image = None if image is None else image[:, ::-1]
+        if image is not None and not changes.drop_image:
+            out["image"][0] = image
+            out["frame_mask"][0] = True
+        self._set_landmarks(out, record, changes.flip)
+        self._set_texts(out, record, changes.drop_text)
+        out["valid"] = np.array(True)
+        return out
+
+    def _set_landmarks(self, out: Row, record: Record, flip: bool) -> None:
+        if record.landmarks is None:
+            return
+        columns = self._columns.get(record.source) if self._columns is not None else None
+        if columns is None:
+            columns = self.labels.slots(record.source)
+        for column, label in zip(columns, record.landmarks, strict=True):
+            if column >= 0 and label is not None:
+                out["landmarks"][column] = label
+                out["landmarks_mask"][column] = True
+        if flip:
+            known = self._mirror >= 0
+            out["landmarks"] = np.where(known, out["landmarks"][self._mirror], 0).astype(np.int8)
+            out["landmarks_mask"] = known & out["landmarks_mask"][self._mirror]
+
+    def _set_texts(self, out: Row, record: Record, drop: tuple[bool, ...]) -> None:
+        dropped: dict[tuple[str | None, ...], bool] = {}
+        for k, name in enumerate(TASKS):
+            task = TASK_TABLE[name]
+            segments = task.prompt(record)
+            # Tasks that share a prompt share its fate, for it is encoded once.
+            if dropped.setdefault(segments, drop[k]):
+                segments = (*segments[:-1], None)
+            out["prompt"][k] = encode_prompt(self.tokenizer, segments, self.prompt_length)
+            if name in self.tasks and task.carried(record):
+                out["task_mask"][k] = True
+                out["target"][k] = encode_target(self.tokenizer, name, task.target(record), self.target_length)
+
+
+def stack(rows: Sequence[Row]) -> Batch:
+    """Rows to one numpy batch."""
+    return Batch(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+
+
+def make_batch(
+    records: Sequence[Record | None],
+    tokenizer: Tokenizer,
+    labels: LabelSpace,
+    config: Config,
+    *,
+    images: Sequence[np.ndarray | None] | None = None,
+    rows: Sequence[int] | None = None,
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> Batch:
+    """A numpy batch of these records; None is a padded slot.
+
+    Args:
+      records: a record's `image` is decoded unless `images` gives it.
+      tokenizer, labels, config: of the run or the checkpoint.
+      images: decoded images, uint8[S, S, 3] with S = `config.data.image_size`; None where there is none.
+      rows: the `uid` of each slot; by default its place in `records`.
+      columns: see `Collator`.
+
+    Raises:
+      UserError: an image is not readable; names the record's uid.
+    """
+    collator = Collator(tokenizer, labels, config, columns)
+    filled = []
+    for i, record in enumerate(records):
+        if record is None:
+            filled.append(collator.empty())
+            continue
+        if images is not None:
+            image = images[i]
+        else:
+            image = decode_image(record.image, collator.size, record.uid) if record.image is not None else None
+        filled.append(collator.row(record, image, row=i if rows is None else rows[i]))
+    return stack(filled)

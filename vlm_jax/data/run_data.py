@@ -1,0 +1,297 @@
+"""All data of a run in one place: sources, splits, tokenizer, labels, and the batches of training and evaluation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vlm_jax.config.schema import Config
+from vlm_jax.contract import END, START, TASKS, Batch, DatasetInfo, LabelSpace, Record
+from vlm_jax.data.collate import NO_CHANGES, Changes, Collator, Row
+from vlm_jax.data.mixture import Mixture
+from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
+from vlm_jax.data.records import NONE, RecordTable, SourceRecords, build_records
+from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
+from vlm_jax.data.store import Dataset, open_dataset
+from vlm_jax.data.transforms import decode_image
+from vlm_jax.errors import UserError
+from vlm_jax.text.normalise import mirror
+from vlm_jax.text.tokenizer import Tokenizer
+
+_AUGMENT_STREAM = 1
+"""Keeps the draws of augmentation apart from those of the mixture, which use the same seed."""
+
+
+@dataclass
+class RunData:
+    """The data of one run; build it with `RunData.open`.
+
+    Attributes:
+      config: the run's.
+      sources: what is true of each source, by its name.
+      fingerprints: of each data set, in the order of `data.path`.
+      table: all records; position i is row i.
+      splits: of each data set, in the order of `data.path`.
+      tokenizer, labels: the run's, or the checkpoint's where given.
+      notices: what a reader of the results must know, one line each.
+      broken: row -> what is wrong with it, of the records that kept their slot with valid = False.
+    """
+
+    config: Config
+    sources: dict[str, DatasetInfo]
+    fingerprints: list[str]
+    table: RecordTable
+    splits: list[SourceSplit]
+    parts: list[SourceRecords]
+    labels: LabelSpace
+    tokenizer: Tokenizer
+    notices: list[str]
+    broken: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls, config: Config, tokenizer: Tokenizer | None = None, labels: LabelSpace | None = None
+    ) -> RunData:
+        """Opens, joins and splits the data sets of `config.data.path`.
+
+        Args:
+          config: the run's.
+          tokenizer: a checkpoint's; by default `data.tokenizer`, or one trained on the training texts.
+          labels: a checkpoint's; a data set's label that is not among them is left out, with a notice.
+
+        Raises:
+          UserError: a data set, a split rule or a tokenizer that cannot be used.
+        """
+        if not config.data.path:
+            raise UserError("data.path is empty: name a data set with --config.data.path=DIR")
+        datasets = [open_dataset(path) for path in config.data.path]
+        sources = _sources(datasets)
+        parts = [build_records(dataset, config.data) for dataset in datasets]
+        splits = split_sources(parts, config)
+        table = RecordTable(parts, [s.groups for s in splits])
+        notices = list(dict.fromkeys(n for s in splits for n in s.notices))
+        own = LabelSpace.union({name: info.labels for name, info in sources.items()})
+        if labels is not None and (unknown := [n for n in own.names if n not in labels.names]):
+            notices.append(f"labels that the model does not know are left out: {', '.join(unknown)}")
+        data = cls(
+            config, sources, [d.fingerprint for d in datasets], table, splits, parts, labels or own,
+            tokenizer or Tokenizer.train((), 0), notices,
+        )
+        data._check_not_empty()
+        if tokenizer is None:
+            data.tokenizer = data._own_tokenizer()
+        return data
+
+    def _check_not_empty(self) -> None:
+        if not len(self.table):
+            raise UserError(f"data.path={','.join(self.config.data.path)}: no records; the data sets are empty")
+
+    # --- What there is -----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def codes(self) -> np.ndarray:
+        """int8[n]: the split of each row, as a place in SPLITS; -1 = none."""
+        return np.concatenate([s.codes for s in self.splits])
+
+    def records(self, split: str) -> RecordTable:
+        """The records of `train`, `validation` or `test`, in the order of procedures and time; `all` for every one."""
+        if split == "all":
+            return self.table
+        if split not in SPLITS:
+            raise UserError(f"split: expected {', '.join(SPLITS)} or all, got '{split}'")
+        return self.table.view(np.flatnonzero(self.codes == SPLITS.index(split)))
+
+    def train_texts(self) -> list[str]:
+        """Every text that training may read or write, sorted, each once; of the training split alone."""
+        found: set[str] = set()
+        for part, split in zip(self.parts, self.splits, strict=True):
+            found |= _texts(part, np.flatnonzero(split.codes == SPLITS.index("train")))
+        return sorted(found - {START, END})
+
+    def label_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """(positives, negatives), each int64[C], over the training records."""
+        positives, negatives = np.zeros(len(self.labels), np.int64), np.zeros(len(self.labels), np.int64)
+        for part, split in zip(self.parts, self.splits, strict=True):
+            rows = np.flatnonzero(split.codes == SPLITS.index("train"))
+            if not len(rows) or not part.info.labels:
+                continue
+            values = np.stack([part.labels(int(i)) for i in rows])
+            columns = self.columns[part.info.source]
+            known = columns >= 0
+            positives[columns[known]] += (values == 1).sum(axis=0)[known]
+            negatives[columns[known]] += (values == 0).sum(axis=0)[known]
+        return positives, negatives
+
+    @functools.cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """source -> the column of `labels` of each of its own labels, -1 where there is none."""
+        place = {name: i for i, name in enumerate(self.labels.names)}
+        return {
+            source: np.array([place.get(f"{source}/{label}", -1) for label in info.labels], np.int64)
+            for source, info in self.sources.items()
+        }
+
+    def _own_tokenizer(self) -> Tokenizer:
+        if self.config.data.tokenizer:
+            return Tokenizer.from_file(self.config.data.tokenizer)
+        texts = self.train_texts()
+        if not texts:
+            self.notices.append("no training texts: the tokenizer knows single letters only")
+        if self.config.augment.flip:
+            texts = sorted({*texts, *map(mirror, texts)})
+        return Tokenizer.train(texts, self.config.data.vocab_size)
+
+    # --- Batches -----------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _collator(self) -> Collator:
+        return Collator(self.tokenizer, self.labels, self.config, self.columns)
+
+    @functools.cached_property
+    def mixture(self) -> Mixture:
+        """Which training record stands in which slot."""
+        offsets = np.cumsum([0, *map(len, self.parts)])
+        train = SPLITS.index("train")
+        rows = [np.flatnonzero(s.codes == train) + o for s, o in zip(self.splits, offsets[:-1], strict=True)]
+        return Mixture(rows, self.config.data.weights, self.config.seed)
+
+    def train_batches(
+        self, mesh: Mesh | None = None, start_step: int = 0, *, shard: tuple[int, int] | None = None
+    ) -> Iterator[Batch]:
+        """Batches without end, from batch `start_step` on; batch i depends on i, the config and the data alone.
+
+        Args:
+          mesh: gives global arrays over its (data, fsdp) axes; None gives numpy arrays.
+          start_step: batches already taken; the whole state of the stream.
+          shard: (index, count) of the part to read; by default this process's place in the mesh.
+        """
+        size = self.config.train.batch_size
+        if shard is None:
+            shard = self._shard(mesh, size, "train.batch_size")
+        batches = self._read(self._train_row, size, shard, start_step, None)
+        return batches if mesh is None else (to_global(batch, mesh, size) for batch in batches)
+
+    def batches(
+        self,
+        view: RecordTable | Sequence[int] | np.ndarray,
+        batch_size: int,
+        *,
+        rows: Sequence[int] | np.ndarray | None = None,
+        mesh: Mesh | None = None,
+        overrides: Mapping[int, Record] | None = None,
+    ) -> Iterator[Batch]:
+        """Batches for evaluation, not augmented, in the given order; the last one is padded with valid = False.
+
+        Args:
+          view: the records, or global rows.
+          batch_size: global.
+          rows: positions in `view`; by default all of it.
+          mesh: as in `train_batches`.
+          overrides: position in `view` (or global row, where rows were given) -> the record to use in its place; its
+            `image` may stay b"", then the frame's own is read, and None means that there is no image.
+        """
+        if not isinstance(view, RecordTable):
+            view, rows = self.table, np.asarray(view, np.int64)
+        table, replaced = view, overrides or {}
+        positions = np.arange(len(table)) if rows is None else np.asarray(rows, np.int64)
+
+        def make_row(slot: int) -> Row:
+            if slot >= len(positions):
+                return self._collator.empty()
+            position = int(positions[slot])
+            record = replaced.get(position) or table.record(position, image=False)
+            return self._row(record, int(table.rows[position]), NO_CHANGES)
+
+        shard = self._shard(mesh, batch_size, "eval.batch_size")
+        batches = self._read(make_row, batch_size, shard, 0, -(-len(positions) // batch_size))
+        return batches if mesh is None else (to_global(batch, mesh, batch_size) for batch in batches)
+
+    def _shard(self, mesh: Mesh | None, batch_size: int, key: str) -> tuple[int, int]:
+        if mesh is None:
+            return 0, 1
+        check_divides(mesh, batch_size, key)
+        return data_shard(mesh, jax.process_index())
+
+    def _read(
+        self, make_row: Callable[[int], Row], size: int, shard: tuple[int, int], start: int, n_batches: int | None
+    ) -> Iterator[Batch]:
+        data = self.config.data
+        return read_batches(
+            make_row, batch_size=size, shard=shard, start=start, n_batches=n_batches, threads=data.threads,
+            prefetch=data.prefetch,
+        )
+
+    # --- Rows --------------------------------------------------------------------------------------------------------
+
+    def changes(self, slot: int) -> Changes:
+        """What augmentation does on the host to the record in slot `slot`: a function of the seed and the slot."""
+        augment = self.config.augment
+        if not (augment.flip or augment.drop_text or augment.drop_image):
+            return NO_CHANGES
+        draws = np.random.default_rng((self.config.seed, _AUGMENT_STREAM, slot)).random(2 + len(TASKS))
+        return Changes(
+            flip=bool(draws[0] < augment.flip),
+            drop_image=bool(draws[1] < augment.drop_image),
+            drop_text=tuple(bool(d < augment.drop_text) for d in draws[2:]),
+        )
+
+    def _train_row(self, slot: int) -> Row:
+        row = self.mixture.row(slot)
+        return self._row(self.table.record(row, image=False), row, self.changes(slot))
+
+    def _row(self, record: Record, row: int, changes: Changes) -> Row:
+        """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""
+        try:
+            image = self._image(record, row)
+        except UserError as error:
+            self.broken[row] = str(error)
+            return self._collator.empty(row)
+        return self._collator.row(record, image, row=row, changes=changes)
+
+    def _image(self, record: Record, row: int) -> np.ndarray | None:
+        if record.image is None:
+            return None
+        encoded = record.image
+        if not encoded:
+            part, place = self.table.locate(row)
+            encoded = part.dataset.read_image(int(part.frame[place]))
+        return decode_image(encoded, self.config.data.image_size, record.uid)
+
+
+_ACTIVITY_TEXTS = ("previous", "description", "next_description")
+_SENTENCE_TEXTS = ("keyword", "context", "report_sentence")
+
+
+def _sources(datasets: Sequence[Dataset]) -> dict[str, DatasetInfo]:
+    """{source: info}; two data sets of one source must agree on labels and share no procedure."""
+    sources: dict[str, DatasetInfo] = {}
+    procedures: set[tuple[str, str]] = set()
+    for dataset in datasets:
+        info = dataset.info
+        if sources.setdefault(info.source, info).labels != info.labels:
+            raise UserError(f"data.path: two data sets of source '{info.source}' have different labels; give one")
+        for procedure in dataset.tables.procedures:
+            if (info.source, procedure.id) in procedures:
+                raise UserError(
+                    f"data.path: procedure '{procedure.id}' of source '{info.source}' is in two data sets, and could "
+                    "stand in training and in test; give one of them"
+                )
+            procedures.add((info.source, procedure.id))
+    return sources
+
+
+def _texts(part: SourceRecords, rows: np.ndarray) -> set[str]:
+    """Texts of these records, each activity and each sentence looked at once."""
+    found: set[str | None] = set()
+    for column, names in ((part.activity, _ACTIVITY_TEXTS), (part.sentence, _SENTENCE_TEXTS)):
+        places, first = np.unique(column[rows], return_index=True)
+        for place, i in zip(places.tolist(), first.tolist(), strict=True):
+            if place != NONE:
+                record = part.record(int(rows[i]), "", image=False)
+                found |= {getattr(record, name) for name in names}
+    return {text for text in found if text}

@@ -1,0 +1,287 @@
+"""Splits by group: which records train, validate and test. A group never stands in two of them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from vlm_jax.config.schema import Config
+from vlm_jax.data.records import LEVELS, Level, SourceRecords
+from vlm_jax.errors import UserError
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+UNUSED = -1
+MIN_GROUPS = 3
+"""With fewer groups than this none can be spared for validation: it is cut from training by sequence."""
+
+_RULE = re.compile(r"(kfold|loo|list):(.+)")
+_KFOLD = re.compile(r"(\d+):(\d+)")
+
+
+# --- Reading the rules -----------------------------------------------------------------------------------------------
+
+
+def per_source(text: str, sources: Sequence[str], key: str) -> dict[str, str]:
+    """`rule`, or `source=rule,source=rule` (a bare rule among them is for all others), as {source: rule or ''}."""
+    default = ""
+    named: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        source, equals, rule = part.partition("=")
+        if not equals or not re.fullmatch(r"[\w-]+", source):
+            default = part
+        elif source not in sources:
+            raise UserError(f"{key}: unknown source '{source}'{_hint(source, sources)}; data.path has {_list(sources)}")
+        else:
+            named[source] = rule
+    return {source: named.get(source, default) for source in sources}
+
+
+def _hint(given: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def _list(names: Iterable[str], most: int = 6) -> str:
+    names = sorted(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A parsed split rule: `kfold` with n and fold, `loo` with the ids to test on, or `list` with ids by split."""
+
+    text: str
+    kind: str
+    n: int = 0
+    fold: int = 0
+    ids: Mapping[str, tuple[str, ...]] | None = None
+
+    @staticmethod
+    def parse(text: str) -> Rule:
+        """Reads `kfold:N:I`, `loo:ID` or `list:FILE`."""
+        match = _RULE.fullmatch(text)
+        if not match:
+            raise UserError(f"data.split: expected kfold:N:I, loo:ID or list:FILE, got '{text}'")
+        kind, rest = match.groups()
+        if kind == "loo":
+            return Rule(text, kind, ids={"test": (rest,)})
+        if kind == "list":
+            return Rule(text, kind, ids=_read_list(rest))
+        numbers = _KFOLD.fullmatch(rest)
+        if not numbers or not 0 <= int(numbers[2]) < int(numbers[1]) or int(numbers[1]) < 2:
+            raise UserError(f"data.split: kfold:N:I needs N of at least 2 and I from 0 to N - 1, got '{text}'")
+        return Rule(text, kind, n=int(numbers[1]), fold=int(numbers[2]))
+
+
+def _read_list(path: str) -> dict[str, tuple[str, ...]]:
+    """{split: ids} of a list file; UserError if an id stands in two splits."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"data.split: cannot read the list file '{path}'; check its path") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"data.split: '{path}' is not JSON (line {error.lineno}); it {_LIST_FORM}") from None
+    if not isinstance(content, dict) or "test" not in content or not set(content) <= set(SPLITS):
+        raise UserError(f"data.split: '{path}' {_LIST_FORM}")
+    owner: dict[str, str] = {}
+    for split, ids in content.items():
+        if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+            raise UserError(f"data.split: '{split}' in '{path}' must be a list of strings")
+        for group in ids:
+            if owner.setdefault(group, split) != split:
+                both = f"{owner[group]} and {split}"
+                raise UserError(f"data.split: '{group}' stands in both {both} of '{path}'; keep one")
+    return {split: tuple(ids) for split, ids in content.items()}
+
+
+_LIST_FORM = 'must be {"train": [...], "validation": [...], "test": [...]}; what is left out is cut from the rest'
+
+
+# --- Dividing groups -------------------------------------------------------------------------------------------------
+
+
+def split_groups(
+    groups: Iterable[str], rule: Rule | str, *, validation_fraction: float, seed: int, what: str = "groups"
+) -> tuple[dict[str, SplitName], bool]:
+    """{group: split} and whether validation must still be cut from the training groups.
+
+    Args:
+      groups: names; order and repeats do not matter.
+      rule: kfold tests on fold I of N of the shuffled groups, loo on one group, list on the named ones.
+      validation_fraction: share of the groups that are not in test, at least one.
+      seed: of the shuffle; the run's.
+      what: how errors call the groups.
+
+    Raises:
+      UserError: a rule that these groups cannot meet, or that names a group that does not exist.
+    """
+    rule = Rule.parse(rule) if isinstance(rule, str) else rule
+    names = sorted(set(groups))
+    rng = np.random.default_rng((seed, len(names)))
+    shuffled = [names[i] for i in rng.permutation(len(names))]
+    given = _fold(shuffled, rule, what) if rule.kind == "kfold" else _named(names, rule, what)
+    out: dict[str, SplitName] = {g: split for split, ids in given.items() for g in ids}
+    rest = [g for g in shuffled if g not in out]
+    if rule.kind == "list" and "train" in given:
+        rest = [g for g in shuffled if g in given["train"]]
+    if "validation" in given:
+        out |= dict.fromkeys(rest, "train")
+        return out, False
+    cut = len(names) < MIN_GROUPS or len(rest) < 2
+    n_validation = 0 if cut else min(len(rest) - 1, max(1, round(validation_fraction * len(rest))))
+    out |= {g: "validation" if i < n_validation else "train" for i, g in enumerate(rest)}
+    return out, cut
+
+
+def _fold(shuffled: Sequence[str], rule: Rule, what: str) -> dict[SplitName, list[str]]:
+    if rule.n > len(shuffled):
+        raise UserError(
+            f"data.split={rule.text} needs {rule.n} {what}, there are {len(shuffled)}: "
+            f"take kfold:{max(2, len(shuffled))}:I, loo:ID, or a finer data.group_by"
+        )
+    return {"test": [str(g) for g in np.array_split(np.array(shuffled), rule.n)[rule.fold]]}
+
+
+def _named(names: Sequence[str], rule: Rule, what: str) -> dict[SplitName, list[str]]:
+    known = set(names)
+    given = {cast(SplitName, split): [g for g in ids if g in known] for split, ids in (rule.ids or {}).items()}
+    if not given.get("test"):
+        asked = (rule.ids or {}).get("test", ())
+        hint = _hint(asked[0], names) if asked else ""
+        raise UserError(f"data.split={rule.text} names none of the {what}{hint}; they are {_list(names)}")
+    if rule.kind == "list" and "train" not in given and len(given["test"]) == len(known):
+        raise UserError(f"data.split={rule.text} leaves nothing to train on")
+    return given
+
+
+def check_ids(rule: Rule, known: Iterable[str]) -> None:
+    """UserError if the rule names a group that no source it stands for has."""
+    known = set(known)
+    for group in (g for ids in (rule.ids or {}).values() for g in ids):
+        if group not in known:
+            hint = _hint(group, known)
+            raise UserError(f"data.split={rule.text}: unknown group '{group}'{hint}; known: {_list(known)}")
+
+
+# --- Dividing records ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SourceSplit:
+    """The split of one data set.
+
+    Attributes:
+      codes: int8[n], place in SPLITS of each record, -1 = used in none.
+      groups: str[n], what was split by.
+      level: the column that `groups` is.
+      notices: what a reader of the results must know.
+      cut: validation was cut out of training groups.
+    """
+
+    codes: np.ndarray
+    groups: np.ndarray
+    level: Level
+    notices: tuple[str, ...]
+    cut: bool = False
+
+
+def choose_level(records: SourceRecords, wanted: str) -> tuple[Level, list[str]]:
+    """The column to group by: `wanted`, or the strictest that the source has (with a notice if `wanted` is lacking)."""
+    strictest = next(level for level in LEVELS if records.has(level))
+    if not wanted:
+        return strictest, []
+    if wanted not in LEVELS:
+        raise UserError(f"data.group_by: expected {', '.join(LEVELS)}, got '{wanted}'{_hint(wanted, LEVELS)}")
+    level = cast(Level, wanted)
+    if records.has(level):
+        return level, []
+    return strictest, [f"{records.info.source}: has no {level} to group by; split by {strictest}"]
+
+
+def split_source(
+    records: SourceRecords, rule: Rule | str, *, group_by: str = "", validation_fraction: float, seed: int
+) -> SourceSplit:
+    """Splits the records of one source by its groups."""
+    source = records.info.source
+    level, notices = choose_level(records, group_by)
+    groups = records.groups(level)
+    what = f"{level}s of {source}"
+    assigned, cut = split_groups(groups, rule, validation_fraction=validation_fraction, seed=seed, what=what)
+    codes = np.array([SPLITS.index(assigned[g]) if g in assigned else UNUSED for g in groups.tolist()], np.int8)
+    if unused := {g for g in groups.tolist() if g not in assigned}:
+        notices.append(f"{source}: {len(unused)} {level}s stand in no split")
+    if cut:
+        notices.append(_cut_validation(records, codes, validation_fraction, seed))
+    overlap = _shared(records, codes, level)
+    if overlap:
+        notices.append(f"{source}: split by {level}, the same patients in training and test: optimistic")
+    return SourceSplit(codes, groups, level, tuple(notices), cut)
+
+
+def _shared(records: SourceRecords, codes: np.ndarray, level: Level) -> bool:
+    """Whether a stricter group than the one split by stands in both training and test."""
+    train, test = (codes == SPLITS.index(name) for name in ("train", "test"))
+    stricter = [finer for finer in LEVELS[: LEVELS.index(level)] if records.has(finer)]
+    return any(set(g[train].tolist()) & set(g[test].tolist()) for g in map(records.groups, stricter))
+
+
+def _cut_validation(records: SourceRecords, codes: np.ndarray, fraction: float, seed: int) -> str:
+    """Moves some sequences (or procedures) of training to validation, in place; returns the notice."""
+    source, training = records.info.source, codes == SPLITS.index("train")
+    for level in ("sequence", "procedure"):
+        units = records.groups(level)
+        names = sorted(set(units[training].tolist()))
+        if len(names) < 2:
+            continue
+        order = np.random.default_rng((seed, len(names))).permutation(len(names))
+        n = min(len(names) - 1, max(1, round(fraction * len(names))))
+        codes[training & np.isin(units, [names[i] for i in order[:n]])] = SPLITS.index("validation")
+        return f"{source}: too few groups; validation is {n} of the {len(names)} training {level}s, same patients"
+    return f"{source}: too few groups and sequences; no validation"
+
+
+# --- All sources of a run --------------------------------------------------------------------------------------------
+
+
+def split_sources(parts: Sequence[SourceRecords], config: Config) -> list[SourceSplit]:
+    """Splits every data set by the rule of its source."""
+    names = list(dict.fromkeys(part.info.source for part in parts))
+    texts = per_source(config.data.split, names, "data.split")
+    levels = per_source(config.data.group_by, names, "data.group_by")
+    if missing := [name for name in names if not texts[name]]:
+        raise UserError(f"data.split gives no rule for source '{missing[0]}'; add {missing[0]}=kfold:N:I, loo or list")
+    rules = {text: Rule.parse(text) for text in set(texts.values())}
+    splits = [
+        split_source(
+            part, rules[texts[part.info.source]], group_by=levels[part.info.source],
+            validation_fraction=config.data.validation_fraction, seed=config.seed,
+        )
+        for part in parts
+    ]
+    for text, rule in rules.items():
+        chosen = [s for p, s in zip(parts, splits, strict=True) if texts[p.info.source] == text]
+        check_ids(rule, {group for split in chosen for group in split.groups.tolist()})
+    _check_apart(parts, splits)
+    return splits
+
+
+def _check_apart(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit]) -> None:
+    """UserError if a group that two data sets of one source share stands in two splits."""
+    owner: dict[tuple[str, str], int] = {}
+    for part, split in zip(parts, splits, strict=True):
+        if split.cut:
+            continue  # validation was cut within groups, and the notices say so
+        for group, code in set(zip(split.groups.tolist(), split.codes.tolist(), strict=True)):
+            if owner.setdefault((part.info.source, group), code) != code:
+                raise UserError(
+                    f"data.split: {split.level} '{group}' of source '{part.info.source}' would stand in two splits, "
+                    "for two data sets hold it; name the groups with list:FILE"
+                )

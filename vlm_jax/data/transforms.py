@@ -1,0 +1,95 @@
+"""Image files to uint8 squares, on the host."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from vlm_jax.errors import UserError
+
+_JPEG = b"\xff\xd8"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MEND = "convert it to 8-bit RGB (JPEG or PNG)"
+
+cv2.setNumThreads(1)  # the pipeline has its own threads; OpenCV's on top of them only fight for the same cores
+
+
+def decode_image(source: bytes | str | Path, size: int, name: str = "") -> np.ndarray:
+    """uint8[size, size, 3], RGB: the image, straight-resized (aspect ratio not kept, as EndoViT does).
+
+    Args:
+      source: the file's bytes, or its path.
+      size: side in pixels.
+      name: what errors call the image; the path, by default.
+
+    Raises:
+      UserError: missing, empty, truncated, not an image, CMYK, or more than 8 bits a channel.
+    """
+    if isinstance(source, bytes):
+        name = name or "image"
+        data = source
+    else:
+        name = name or str(source)
+        data = _read(source, name)
+    return resize_image(_decode(data, name), size)
+
+
+def resize_image(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8[size, size, 3] from uint8[H, W, 3]: averaged where it shrinks, bilinear where it grows."""
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return np.ascontiguousarray(image)
+    method = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=method)
+
+
+def _read(path: str | Path, name: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{name}: no such image; check the path") from None
+    except IsADirectoryError:
+        raise UserError(f"{name}: a folder, where an image was expected") from None
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror}); check the path and its permissions") from None
+
+
+def _decode(data: bytes, name: str) -> np.ndarray:
+    if not data:
+        raise UserError(f"{name}: an empty file; copy the image again")
+    return _decode_jpeg(data, name) if data.startswith(_JPEG) else _decode_other(data, name)
+
+
+def _decode_jpeg(data: bytes, name: str) -> np.ndarray:
+    try:
+        colours = simplejpeg.decode_jpeg_header(data)[2]
+        if colours in ("CMYK", "YCCK"):
+            raise UserError(f"{name}: a CMYK image; {_MEND}")
+        return simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError as error:
+        reason = str(error).splitlines()[0] if str(error) else "damaged"
+        raise UserError(f"{name}: a truncated or damaged JPEG ({reason}); copy or export the image again") from None
+
+
+def _decode_other(data: bytes, name: str) -> np.ndarray:
+    if data.startswith(_PNG) and len(data) > 24 and data[24] == 16:  # Pillow would halve 16-bit RGB without a word
+        raise UserError(f"{name}: a 16-bit PNG; {_MEND}")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode == "CMYK":
+                raise UserError(f"{name}: a CMYK image; {_MEND}")
+            if image.mode.startswith("I") or image.mode == "F":
+                raise UserError(f"{name}: more than 8 bits a channel ({image.mode}); {_MEND}")
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: not an image that can be read; give a JPEG or PNG file") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: far too many pixels for an endoscopic image; scale it down") from None
+    except (OSError, SyntaxError, ValueError, struct.error):  # what Pillow's readers raise on damaged files
+        raise UserError(f"{name}: a truncated or damaged image; copy or export the image again") from None
