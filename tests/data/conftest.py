@@ -70,8 +70,8 @@ def _bundle(procedure: str, frames: int) -> ProcedureBundle:
                 activity=f"{video}/a{int(i * 100 >= half)}",
                 assessable=i > 0,
                 image=_jpeg(_seed(procedure) + i),
-                visible=(1, None if i == 0 else i % 2),  # type: ignore[arg-type]
-                fractions=(0.5, None if i == 0 else 0.25 * (i % 2)),
+                visible=(int(i < 3), None if i == 0 else i % 2),  # type: ignore[arg-type]
+                fractions=(0.5 * (i < 3), None if i == 0 else 0.25 * (i % 2)),
             )
 
     activities = (

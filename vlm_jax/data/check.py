@@ -29,6 +29,10 @@ SHOWN = 5
 _SIDE = 9
 _FLAT = 8
 """Grey levels between the darkest and the brightest part below which an image shows nothing: black frames are alike."""
+_NEAR = 4
+"""Bits of 72 in which the hashes of the same picture may differ after it was encoded again."""
+_BUCKET = 256
+"""Frames kept of one band: a standing picture fills its bucket with itself."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
     """Decodes every image; finds broken ones, and equal or near-equal ones."""
     findings: list[Finding] = []
     digests: dict[bytes, list[int]] = defaultdict(list)
-    looks: dict[bytes, list[int]] = defaultdict(list)
+    looks: dict[int, bytes] = {}
     with Progress("images", 1, "frames", progress) as bar:
         for i, uid in enumerate(dataset.frames.uid.tolist()):
             bar.tick()
@@ -125,7 +129,7 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
                 findings.append(Finding("error", "order", uid, f"the shard holds '{example.uid}' in its place"))
             digests[hashlib.sha256(example.image).digest()].append(i)
             if (look := _difference_hash(small)) is not None:
-                looks[look].append(i)
+                looks[i] = look
         bar.step(f"{len(dataset.frames)} decoded")
     return findings + _duplicates(dataset, digests, looks)
 
@@ -135,10 +139,10 @@ def _difference_hash(small: np.ndarray) -> bytes | None:
     grey = small.astype(np.int32).sum(-1) // 3
     if np.ptp(grey) < _FLAT:
         return None
-    return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes()
+    return np.packbits(grey[:, 1:] - grey[:, :-1] > 2).tobytes()
 
 
-def _duplicates(dataset: Dataset, digests: dict[bytes, list[int]], looks: dict[bytes, list[int]]) -> list[Finding]:
+def _duplicates(dataset: Dataset, digests: dict[bytes, list[int]], looks: dict[int, bytes]) -> list[Finding]:
     """The same image in two groups is a leak wherever a split runs between them."""
     patient_of = {row.id: row.patient for row in dataset.tables.procedures}
     procedures: list[str] = dataset.frames.procedure.tolist()
@@ -152,10 +156,30 @@ def _duplicates(dataset: Dataset, digests: dict[bytes, list[int]], looks: dict[b
             findings.append(Finding("error", "duplicate", uids[j], f"the same bytes as '{uids[other]}' {leak}"))
         elif own is not None:
             findings.append(Finding("warning", "duplicate", uids[j], f"the same bytes as '{uids[own]}'"))
-    for j, _, other in _companions(looks, patients):
-        if other is not None and j not in known:
+    for j, other in _lookalikes(looks, patients):
+        if j not in known:
             findings.append(Finding("warning", "near-duplicate", uids[j], f"looks like '{uids[other]}' {leak}"))
     return findings
+
+
+def _lookalikes(looks: dict[int, bytes], patients: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """(frame, an earlier one of another patient whose hash differs in few bits).
+
+    Hashes that differ in two bits agree in one of three bands at least; only those that share a band are compared, so
+    that the time grows with the number of frames and not with its square.
+    """
+    bands: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    for j, look in looks.items():
+        number, found = int.from_bytes(look), None
+        for band in range(3):
+            bucket = bands[band, look[3 * band : 3 * band + 3]]
+            for i in bucket if found is None else ():
+                near = (number ^ int.from_bytes(looks[i])).bit_count() <= _NEAR
+                found = i if near and patients[i] != patients[j] else found
+            if len(bucket) < _BUCKET:
+                bucket.append(j)
+        if found is not None:
+            yield j, found
 
 
 def _companions(
