@@ -62,7 +62,7 @@ def test_the_agreed_names_are_there(results):
                  "trivial/prior/map", "context/empty/f1_macro", "context/rolled_out/map"):  # fmt: skip
         assert f"toy/landmarks/{name}" in metrics
     for task in ("describe", "anticipate", "report"):
-        for name in ("bleu2", "rouge_l", "exact", "cosine_tfidf", "trivial/most_frequent/bleu2", "gain/bleu2",
+        for name in ("bleu2", "rouge_l", "exact", "cosine_tfidf", "cosine_minilm", "trivial/most_frequent/bleu2", "gain/bleu2",
                      "trivial/markov/exact", "trivial/shuffled/cosine_tfidf", "context/rolled_out/bleu2"):  # fmt: skip
             assert f"toy/{task}/{name}" in metrics
     for name in ("keyword", "keyword_mode", "nearest"):
@@ -102,7 +102,9 @@ def test_predictions_hold_one_object_a_unit(rows, results):
 
 
 def test_texts_are_scored_on_the_middle_frame(rows):
-    assert {r["uid"].rsplit("-", 1)[1] for r in rows if "describe" in r or ("report" in r and r["source"] == "toy")} == {"f1"}
+    assert {
+        r["uid"].rsplit("-", 1)[1] for r in rows if "describe" in r or ("report" in r and r["source"] == "toy")
+    } == {"f1"}
 
 
 def test_prompts_are_gold_own_or_empty(rows):
@@ -222,10 +224,11 @@ def test_a_full_disk_is_one_line_and_leaves_no_torn_file(run_data, make_echo, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_no_training_texts_mean_no_tfidf():
-    assert [s.name for s in run_module._similarities(SimpleNamespace(train_texts=lambda: [" "]))] in (
-        [], ["cosine_minilm"]
-    )  # fmt: skip
+def test_no_training_texts_mean_no_tfidf_and_no_package_no_minilm(monkeypatch):
+    none, some = (SimpleNamespace(train_texts=lambda t=t: [t]) for t in (" ", "septum"))
+    assert [s.name for s in run_module._similarities(none)] == ["cosine_minilm"]
+    monkeypatch.setattr(run_module, "minilm", lambda: None)
+    assert [s.name for s in run_module._similarities(some)] == ["cosine_tfidf"]
 
 
 def test_nothing_of_the_text_is_said_on_the_terminal(run_data, echo, tmp_path, capfd):

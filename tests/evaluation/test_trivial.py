@@ -29,7 +29,13 @@ def test_most_frequent_counts_words_and_breaks_ties_by_the_alphabet():
 
 
 def test_markov_follows_the_previous_description_and_falls_back():
-    training = [_activity(START, "x"), _activity("x", "y"), _activity("x", "y"), _activity("x", "z"), _activity("y", "x")]
+    training = [
+        _activity(START, "x"),
+        _activity("x", "y"),
+        _activity("x", "y"),
+        _activity("x", "z"),
+        _activity("y", "x"),
+    ]
     answers = trivial_texts("describe", training)
     queries = [_activity("X", "?"), _activity(START, "?"), _activity("unseen", "?"), _activity(None, "?")]
     assert answers["markov"](queries) == ["y", "x", "x", "x"]
@@ -52,7 +58,11 @@ def test_report_knows_the_keyword_but_not_the_target():
         _sentence("close", "done", "bye"),
     ]
     answers = trivial_texts("report", training)
-    queries = [_sentence("cut", "polyp found", "SECRET"), _sentence("new_key", "done", "SECRET"), _sentence(None, None, "S")]
+    queries = [
+        _sentence("cut", "polyp found", "SECRET"),
+        _sentence("new_key", "done", "SECRET"),
+        _sentence(None, None, "S"),
+    ]
     assert answers["keyword"](queries) == ["cut", "new key", ""]
     assert answers["keyword_mode"](queries) == ["cut the left"] * 3
     assert answers["nearest"](queries)[:2] == ["cut the polyp", "bye"]

@@ -77,7 +77,9 @@ def test_exact_compares_words_not_spelling():
 def test_states_merge_to_the_whole():
     predictions, references = _corpus(3)
     whole = TextState.from_texts(predictions, references)
-    parts = TextState.from_texts(predictions[:7], references[:7]) | TextState.from_texts(predictions[7:], references[7:])
+    parts = TextState.from_texts(predictions[:7], references[:7]) | TextState.from_texts(
+        predictions[7:], references[7:]
+    )
     assert parts.compute() == pytest.approx(whole.compute())
     assert parts.units == 40
 

@@ -52,7 +52,7 @@ class MiniLmSimilarity:
 
     name = "cosine_minilm"
 
-    def __init__(self, folder: Path, batch_size: int = 64, max_tokens: int = 128) -> None:
+    def __init__(self, folder: Path, batch_size: int = 16, max_tokens: int = 128) -> None:
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
 
