@@ -251,11 +251,14 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 spec = importlib.util.spec_from_file_location('toy', {str(toy_dir)!r}); toy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toy)
 from vlm_jax.errors import EnvironmentFault
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, unlimited[1]))
 try:
     toy.Toy().write({str(out)!r})
 except EnvironmentFault as error:
     print(error); sys.exit(error.exit_code)
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)  # what measures coverage writes its own file on leaving
 """
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
