@@ -121,7 +121,7 @@ class EchoSystem:
         self.config = dataclasses.replace(data.config, tasks=tuple(tasks), name="echo <b>")
         self.tokenizer, self.labels = data.tokenizer, LabelSpace(data.labels.names)
         self.model, self.params = EchoModel(), {"sign": jnp.ones(())}
-        self.thresholds = {n: 0.5 for n in data.labels.names} if thresholds is None else thresholds
+        self.thresholds = dict.fromkeys(data.labels.names, 0.5) if thresholds is None else thresholds
         self.meta = {"step": 7}
         self.batches = 0
 

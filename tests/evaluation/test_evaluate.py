@@ -62,7 +62,8 @@ def test_the_agreed_names_are_there(results):
                  "trivial/prior/map", "context/empty/f1_macro", "context/rolled_out/map"):  # fmt: skip
         assert f"toy/landmarks/{name}" in metrics
     for task in ("describe", "anticipate", "report"):
-        for name in ("bleu2", "rouge_l", "exact", "cosine_tfidf", "cosine_minilm", "trivial/most_frequent/bleu2", "gain/bleu2",
+        for name in ("bleu2", "rouge_l", "exact", "cosine_tfidf", "cosine_minilm",
+                     "trivial/most_frequent/bleu2", "gain/bleu2",
                      "trivial/markov/exact", "trivial/shuffled/cosine_tfidf", "context/rolled_out/bleu2"):  # fmt: skip
             assert f"toy/{task}/{name}" in metrics
     for name in ("keyword", "keyword_mode", "nearest"):
@@ -108,7 +109,7 @@ def test_texts_are_scored_on_the_middle_frame(rows):
 
 
 def test_prompts_are_gold_own_or_empty(rows):
-    """The echo system shows its prompt: previous for describe, current for anticipate, keyword and context for report."""
+    """The echo system shows its prompt: previous, current, or keyword and context."""
     procedure = next(r["procedure"] for r in rows if "describe" in r)
     chain = [r for r in rows if r["procedure"] == procedure and r["source"] == "toy" and "describe" in r]
     describe = [r["describe"] for r in chain]

@@ -10,7 +10,7 @@ from sacrebleu.metrics.bleu import BLEU
 from vlm_jax.metrics.generation import TextState, bleu2, bleu_counts, exact, rouge_l
 from vlm_jax.text.normalise import normalise, words
 
-VOCABULARY = "the nasal septum is seen at 3 o'clock , left right polyp no behind middle concha Über".split()
+VOCABULARY = ["the", "nasal", "septum", "is", "at", "3", "o'clock", ",", "left", "polyp", "no", "concha", "Über"]
 
 
 class _Tokens:

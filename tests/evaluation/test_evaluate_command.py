@@ -1,0 +1,84 @@
+"""`vlm-jax evaluate`: where results go, what is printed, which mistakes are one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from vlm_jax import cli
+from vlm_jax.commands.evaluate import _base
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch, echo):
+    """A work directory whose checkpoint is the echo system."""
+    asked = []
+
+    def load(path, step):
+        asked.append((path, step))
+        return echo
+
+    monkeypatch.setattr("vlm_jax.decoding.system.System.from_checkpoint", load)
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run", asked
+
+
+def test_results_go_into_the_work_directory(workdir, capsys):
+    path, asked = workdir
+    assert cli.main(["evaluate", "--workdir", str(path), "--step", "last", "--contexts", "gold"]) == 0
+    assert asked == [(str(path), "last")]
+    assert {p.name for p in (path / "eval" / "test").iterdir()} == {"metrics.json", "predictions.jsonl", "report.html"}
+    out = capsys.readouterr().out
+    assert "toy / landmarks" in out and "trivial: most_frequent" in out
+
+
+def test_json_goes_to_stdout_alone(workdir, capsys):
+    path, _ = workdir
+    arguments = ["evaluate", "--checkpoint", str(path / "checkpoints" / "5"), "--split", "validation", "--json"]
+    assert cli.main([*arguments, "--contexts", "gold"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == json.loads((path / "eval" / "validation" / "metrics.json").read_text())
+
+
+def test_other_data_and_another_place(workdir, data_paths, tmp_path, capsys):
+    path, _ = workdir
+    arguments = ["evaluate", "--workdir", str(path), "--data", str(data_paths[1]), "--out", str(tmp_path / "there")]
+    assert cli.main([*arguments, "--json"]) == 0
+    assert {k.split("/")[0] for k in json.loads(capsys.readouterr().out)} == {"notes"}
+    assert (tmp_path / "there" / "report.html").is_file() and not (path / "eval").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "--workdir --checkpoint"),
+        (["--workdir", "X", "--contexts", "silver"], "unknown context 'silver'"),
+        (["--workdir", "X", "--split", "tests"], "invalid choice: 'tests'"),
+        (["--workdir", "X", "--data", "/nowhere"], "'/nowhere' is not a data set"),
+    ],
+)
+def test_mistakes_are_one_line(workdir, capsys, arguments, line):
+    assert cli.main(["evaluate", *arguments]) == 2
+    said = capsys.readouterr().err.strip()
+    assert line in said and len(said.splitlines()) == 1
+
+
+def test_no_checkpoint_is_one_line(tmp_path, capsys):
+    assert cli.main(["evaluate", "--workdir", str(tmp_path / "none")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_notices_are_said(workdir, monkeypatch, run_data, capsys):
+    path, _ = workdir
+    data = dataclasses.replace(run_data, notices=["this split is optimistic"])
+    monkeypatch.setattr("vlm_jax.data.run_data.RunData.open", lambda *a: data)
+    assert cli.main(["evaluate", "--workdir", str(path), "--contexts", "gold"]) == 0
+    assert "this split is optimistic" in capsys.readouterr().err
+    assert "this split is optimistic" in (path / "eval" / "test" / "report.html").read_text()
+
+
+def test_the_work_directory_of_a_step():
+    assert _base(Path("w/checkpoints/7")) == _base(Path("w/checkpoints")) == _base(Path("w")) == Path("w")
