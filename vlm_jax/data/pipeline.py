@@ -6,7 +6,6 @@ slices would be ordered otherwise for another n. So the indices are remapped: sh
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +19,7 @@ from jax.sharding import Mesh
 from vlm_jax.contract import Batch
 from vlm_jax.data.collate import Row
 from vlm_jax.errors import UserError
+from vlm_jax.parallel.partition import batch_sharding
 
 MAX_BUFFERED_BATCHES = 8
 
@@ -112,16 +112,9 @@ def check_divides(mesh: Any, batch_size: int, key: str) -> None:
         raise UserError(f"{key}={batch_size} does not divide among {shards} data shards; take a multiple of {shards}")
 
 
-@functools.cache
-def _sharding(mesh: Mesh) -> Any:
-    from vlm_jax.parallel.partition import batch_sharding
-
-    return batch_sharding(mesh)
-
-
 def to_global(batch: Batch, mesh: Mesh, batch_size: int) -> Batch:
     """Global arrays from this process's part; uint8 images travel as they are."""
-    sharding = _sharding(mesh)
+    sharding = batch_sharding(mesh)
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, x, (batch_size, *x.shape[1:])), batch
     )

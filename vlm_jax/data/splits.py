@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
@@ -152,10 +152,10 @@ def _fold(shuffled: Sequence[str], rule: Rule, what: str) -> dict[SplitName, lis
 
 def _named(names: Sequence[str], rule: Rule, what: str) -> dict[SplitName, list[str]]:
     known = set(names)
-    given = {cast(SplitName, split): [g for g in ids if g in known] for split, ids in (rule.ids or {}).items()}
+    asked = rule.ids or {}
+    given: dict[SplitName, list[str]] = {s: [g for g in asked[s] if g in known] for s in SPLITS if s in asked}
     if not given.get("test"):
-        asked = (rule.ids or {}).get("test", ())
-        hint = _hint(asked[0], names) if asked else ""
+        hint = _hint(asked["test"][0], names) if asked.get("test") else ""
         raise UserError(f"data.split={rule.text} names none of the {what}{hint}; they are {_list(names)}")
     if rule.kind == "list" and "train" not in given and len(given["test"]) == len(known):
         raise UserError(f"data.split={rule.text} leaves nothing to train on")
@@ -195,12 +195,13 @@ class SourceSplit:
 
 def choose_level(records: SourceRecords, wanted: str) -> tuple[Level, list[str]]:
     """The column to group by: `wanted`, or the strictest that the source has (with a notice if `wanted` is lacking)."""
-    strictest = next(level for level in LEVELS if records.has(level))
+    strictest: Level = next(level for level in LEVELS if records.has(level))
     if not wanted:
         return strictest, []
-    if wanted not in LEVELS:
+    named: dict[str, Level] = {level: level for level in LEVELS}
+    level = named.get(wanted)
+    if level is None:
         raise UserError(f"data.group_by: expected {', '.join(LEVELS)}, got '{wanted}'{_hint(wanted, LEVELS)}")
-    level = cast(Level, wanted)
     if records.has(level):
         return level, []
     return strictest, [f"{records.info.source}: has no {level} to group by; split by {strictest}"]
@@ -229,8 +230,8 @@ def split_source(
 def _shared(records: SourceRecords, codes: np.ndarray, level: Level) -> bool:
     """Whether a stricter group than the one split by stands in both training and test."""
     train, test = (codes == SPLITS.index(name) for name in ("train", "test"))
-    stricter = [finer for finer in LEVELS[: LEVELS.index(level)] if records.has(finer)]
-    return any(set(g[train].tolist()) & set(g[test].tolist()) for g in map(records.groups, stricter))
+    stricter = [records.groups(above) for above in LEVELS[: LEVELS.index(level)] if records.has(above)]
+    return any(set(groups[train].tolist()) & set(groups[test].tolist()) for groups in stricter)
 
 
 def _cut_validation(records: SourceRecords, codes: np.ndarray, fraction: float, seed: int) -> str:
