@@ -169,7 +169,8 @@ def test_bad_larynx_layouts(larynx, tmp_path):
     with pytest.raises(UserError, match="same frame number"):
         vocalfolds.build(larynx, tmp_path / "d")
     (larynx / "img/patient3/seq9").mkdir(parents=True)
-    (larynx / "img/patient2/seq3/1.jpg").unlink(), (larynx / "annot/patient2/seq3/1.png").unlink()
+    (larynx / "img/patient2/seq3/1.jpg").unlink()
+    (larynx / "annot/patient2/seq3/1.png").unlink()
     with pytest.raises(UserError, match="has no images"):
         vocalfolds.build(larynx, tmp_path / "d")
     with pytest.raises(UserError, match="has no folders"):

@@ -60,7 +60,8 @@ def test_same_source_same_bytes_other_source_other_fingerprint(toy, tmp_path):
         return dataclasses.replace(made, frames=(dataclasses.replace(f, image=toy.jpeg(1)) for f in made.frames))
 
     other_info = dataclasses.replace(toy.INFO, generator={"seed": 1})
-    toy.write(tmp_path / "3", other_text), toy.write(tmp_path / "4", other_image)
+    toy.write(tmp_path / "3", other_text)
+    toy.write(tmp_path / "4", other_image)
     toy.write(tmp_path / "5", info=other_info)
     prints |= {open_dataset(tmp_path / name).fingerprint for name in "345"}
     assert len(prints) == 4

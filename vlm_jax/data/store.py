@@ -145,11 +145,8 @@ def write_dataset(
         with Progress("procedure", len(ids), "frames", progress) as bar:
             for index, procedure in enumerate(ids):
                 stem = directory / BUILD / f"{index:06d}"
-                part = _finished_part(stem, directory)
-                if part is None:
-                    part = _write_part(
-                        stem, directory / tfds_layout.shard_name(index, len(ids)), info, procedure, make, bar
-                    )
+                shard = directory / tfds_layout.shard_name(index, len(ids))
+                part = _finished_part(stem, shard) or _write_part(stem, shard, info, make(procedure), procedure, bar)
                 parts.append(part)
                 bar.step(
                     f"{part['shard']['records']} frames, {len(part['activities'])} activities, "
@@ -189,13 +186,12 @@ def _begin(directory: Path, arguments: dict[str, Any]) -> bool:
     return True
 
 
-def _finished_part(stem: Path, directory: Path) -> dict[str, Any] | None:
+def _finished_part(stem: Path, shard: Path) -> dict[str, Any] | None:
     """The rows of a procedure that an earlier run finished. Its JSON is written last, so it vouches for the rest."""
     file = stem.with_suffix(".json")
     if not file.is_file():
         return None
     part = read_json(file)
-    shard = directory / part["shard"]["file"]
     if part["shard"]["records"] and (not shard.is_file() or shard.stat().st_size != part["shard"]["bytes"]):
         return None
     return part | {"frames": FrameIndex.read(stem.with_suffix(".npz"))}
@@ -205,12 +201,11 @@ def _write_part(
     stem: Path,
     shard: Path,
     info: DatasetInfo,
+    bundle: ProcedureBundle,
     procedure: str,
-    make: Callable[[str], ProcedureBundle],
     bar: Progress,
 ) -> dict[str, Any]:
-    """Makes and writes one procedure: shard, then columns, then (vouching for both) the rows."""
-    bundle = make(procedure)
+    """Writes one procedure: shard, then columns, then (vouching for both) the rows."""
     rows.check_bundle(bundle, info, procedure)
     light = _write_shard(shard, rows.checked_frames(bundle, info), bar)
     frames = FrameIndex.from_frames(light, len(info.labels))
