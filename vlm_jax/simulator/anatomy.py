@@ -1,4 +1,4 @@
-"""The 20 landmarks, the steps and the instruments' scopes as data: what the workflow obeys and the tests assert.
+"""The 20 landmarks and the scopes as data: what the workflow obeys and the tests assert.
 
 All of it is ours, to be signed off by a rhinologist one day, except what `known` marks: the five landmarks whose
 prevalence Bieck et al. (doi 10.1007/s11548-025-03512-z) publish. Names follow Terminologia Anatomica, else the European
@@ -45,46 +45,188 @@ ALL = SCOPES
 LANDMARKS: tuple[Landmark, ...] = (
     Landmark(1, "nasal septum", "medial wall", False, (0,), ALL, None, (("medial to", 2), ("medial to", 3))),
     Landmark(2, "inferior nasal concha", "lateral wall", True, (0,), ALL, None, (("below", 4), ("lateral to", 1))),
-    Landmark(3, "middle nasal concha", "lateral wall", True, (0,), ALL, None,
-             (("medial to", 4), ("medial to", 15), ("lateral to", 1)), known=True),
-    Landmark(4, "middle nasal meatus", "lateral to the middle nasal concha", True, (0,), ALL, 5,
-             (("lateral to", 3), ("above", 2)), known=True),
-    Landmark(5, "uncinate process", "front of the meatus", True, (0,), ALL, 3,
-             (("in front of", 6), ("lateral to", 3)), ends_at_turn=True, known=True),
-    Landmark(6, "ethmoidal bulla", "meatus", True, (0,), ALL, 5, (("behind", 5), ("in front of", 10), ("above", 7)),
-             ends_at_turn=True),
-    Landmark(7, "opening of maxillary sinus", "ethmoidal infundibulum", True, (3,), (30, 45), 4,
-             (("below", 6), ("lateral to", 4)), ends_at_turn=True),
-    Landmark(8, "maxillary sinus", "maxilla", True, (4,), ALL, None, (("lateral to", 4), ("lateral to", 3)),
-             begins_at_turn=True),
-    Landmark(9, "anterior ethmoidal cells", "ethmoid", True, (5,), ALL, 5,
-             (("in front of", 10), ("medial to", 15), ("below", 16))),
-    Landmark(10, "basal lamella of middle concha", "ethmoid", True, (5,), ALL, 6,
-             (("behind", 9), ("in front of", 11), ("lateral to", 3))),
-    Landmark(11, "posterior ethmoidal cells", "ethmoid", True, (6,), ALL, 7,
-             (("behind", 10), ("lateral to", 12), ("medial to", 15)), begins_at_turn=True),
-    Landmark(12, "superior nasal concha", "upper posterior wall", True, (0,), ALL, None,
-             (("behind", 3), ("lateral to", 13), ("medial to", 11))),
-    Landmark(13, "opening of sphenoidal sinus", "sphenoethmoidal recess", True, (0, 8), ALL, 8,
-             (("lateral to", 1), ("medial to", 12), ("above", 20)), ends_at_turn=True),
-    Landmark(14, "sphenoidal sinus", "sphenoid", True, (8,), ALL, None, (("behind", 11), ("lateral to", 1)),
-             begins_at_turn=True),
-    Landmark(15, "orbital plate of ethmoid", "lateral ethmoid wall", True, (5,), ALL, None,
-             (("lateral to", 9), ("lateral to", 11), ("lateral to", 3))),
+    Landmark(
+        3,
+        "middle nasal concha",
+        "lateral wall",
+        True,
+        (0,),
+        ALL,
+        None,
+        (("medial to", 4), ("medial to", 15), ("lateral to", 1)),
+        known=True,
+    ),
+    Landmark(
+        4,
+        "middle nasal meatus",
+        "lateral to the middle nasal concha",
+        True,
+        (0,),
+        ALL,
+        5,
+        (("above", 2), ("lateral to", 3)),
+        known=True,
+    ),
+    Landmark(
+        5,
+        "uncinate process",
+        "front of the meatus",
+        True,
+        (0,),
+        ALL,
+        3,
+        (("in front of", 6), ("lateral to", 3)),
+        ends_at_turn=True,
+        known=True,
+    ),
+    Landmark(
+        6,
+        "ethmoidal bulla",
+        "meatus",
+        True,
+        (0,),
+        ALL,
+        5,
+        (("behind", 5), ("in front of", 10), ("above", 7)),
+        ends_at_turn=True,
+    ),
+    Landmark(
+        7,
+        "opening of maxillary sinus",
+        "ethmoidal infundibulum",
+        True,
+        (3,),
+        (30, 45),
+        4,
+        (("below", 6), ("lateral to", 4)),
+        ends_at_turn=True,
+    ),
+    Landmark(
+        8,
+        "maxillary sinus",
+        "maxilla",
+        True,
+        (4,),
+        ALL,
+        None,
+        (("lateral to", 4), ("lateral to", 3)),
+        begins_at_turn=True,
+    ),
+    Landmark(
+        9,
+        "anterior ethmoidal cells",
+        "ethmoid",
+        True,
+        (5,),
+        ALL,
+        5,
+        (("in front of", 10), ("medial to", 15), ("below", 16)),
+    ),
+    Landmark(
+        10,
+        "basal lamella of middle concha",
+        "ethmoid",
+        True,
+        (5,),
+        ALL,
+        6,
+        (("behind", 9), ("in front of", 11), ("lateral to", 3)),
+    ),
+    Landmark(
+        11,
+        "posterior ethmoidal cells",
+        "ethmoid",
+        True,
+        (6,),
+        ALL,
+        7,
+        (("behind", 10), ("lateral to", 12), ("medial to", 15)),
+        begins_at_turn=True,
+    ),
+    Landmark(
+        12,
+        "superior nasal concha",
+        "upper posterior wall",
+        True,
+        (0,),
+        ALL,
+        None,
+        (("behind", 3), ("lateral to", 13), ("medial to", 11)),
+    ),
+    Landmark(
+        13,
+        "opening of sphenoidal sinus",
+        "sphenoethmoidal recess",
+        True,
+        (0, 8),
+        ALL,
+        8,
+        (("above", 20), ("lateral to", 1), ("medial to", 12)),
+        ends_at_turn=True,
+    ),
+    Landmark(
+        14,
+        "sphenoidal sinus",
+        "sphenoid",
+        True,
+        (8,),
+        ALL,
+        None,
+        (("behind", 11), ("lateral to", 1)),
+        begins_at_turn=True,
+    ),
+    Landmark(
+        15,
+        "orbital plate of ethmoid",
+        "lateral ethmoid wall",
+        True,
+        (5,),
+        ALL,
+        None,
+        (("lateral to", 9), ("lateral to", 11), ("lateral to", 3)),
+    ),
     Landmark(16, "roof of ethmoid", "ethmoid", True, (5,), ALL, None, (("above", 9), ("above", 11), ("above", 10))),
-    Landmark(17, "anterior ethmoidal artery", "roof of ethmoid", True, (9, 10), (30, 45), None,
-             (("behind", 19), ("below", 16)), known=True),
-    Landmark(18, "posterior ethmoidal artery", "roof of ethmoid", True, (7,), ALL, None,
-             (("above", 11), ("below", 16)), known=True),
-    Landmark(19, "frontal recess", "before the anterior ethmoidal artery", True, (5,), ALL, 10,
-             (("in front of", 17), ("lateral to", 3), ("medial to", 15))),
-    Landmark(20, "choana", "posterior nares", False, (0,), ALL, None, (("behind", 2), ("below", 13), ("lateral to", 1))),
+    Landmark(
+        17,
+        "anterior ethmoidal artery",
+        "roof of ethmoid",
+        True,
+        (9, 10),
+        (30, 45),
+        None,
+        (("behind", 19), ("below", 16)),
+        known=True,
+    ),
+    Landmark(
+        18,
+        "posterior ethmoidal artery",
+        "roof of ethmoid",
+        True,
+        (7,),
+        ALL,
+        None,
+        (("above", 11), ("below", 16)),
+        known=True,
+    ),
+    Landmark(
+        19,
+        "frontal recess",
+        "before the anterior ethmoidal artery",
+        True,
+        (5,),
+        ALL,
+        10,
+        (("in front of", 17), ("lateral to", 3), ("medial to", 15)),
+    ),
+    Landmark(
+        20, "choana", "posterior nares", False, (0,), ALL, None, (("behind", 2), ("below", 13), ("lateral to", 1))
+    ),
 )
 NAMES: tuple[str, ...] = tuple(landmark.name for landmark in LANDMARKS)
 """The label names of the source `fess`, in the order of every label tuple."""
 
 FORBIDDEN_PAIRS: tuple[tuple[int, int], ...] = ((20, 17), (20, 18))
-"""Never in one frame. The conditional ones are in `workflow.in_view`: 7 with an intact 5 at 0 degrees; the inside of 14
+"""Never in one frame. The conditional ones are in `surgery.in_view`: 7 with an intact 5 at 0 degrees; the inside of 14
 with an intact 10 on the transethmoidal route; 11 before step 6; 8 before step 4; left with right structures."""
 
 
@@ -92,52 +234,6 @@ def landmark(number: int) -> Landmark:
     """The row of the table with this number (1-20)."""
     return LANDMARKS[number - 1]
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the operation on one side.
-
-    Attributes:
-      share: of the annotated time, over all procedures.
-      probability: that a side has it.
-      turn: progress within the step (0-1) at which its structure is opened or removed.
-      views: (region, weight, scopes) that the endoscope visits in it.
-    """
-
-    number: int
-    name: str
-    share: float
-    probability: float
-    turn: float
-    views: tuple[tuple[str, float, tuple[int, ...]], ...]
-
-    @property
-    def code(self) -> str:
-        """`S0` to `S11`."""
-        return f"S{self.number}"
-
-
-STEPS: tuple[Step, ...] = (
-    Step(0, "decongestion and inspection", 0.14, 1.0, 1.0,
-         (("nasal cavity", 0.2, (0,)), ("nasal floor", 0.2, (0,)), ("sphenoethmoidal recess", 0.15, (0,)),
-          ("middle meatus", 0.45, (0,)))),
-    Step(1, "infiltration and polypectomy", 0.06, 1.0, 0.6, (("nasal cavity", 0.3, (0,)), ("middle meatus", 0.7, (0,)))),
-    Step(2, "medialisation of the middle concha", 0.06, 1.0, 0.5,
-         (("nasal cavity", 0.25, (0,)), ("middle meatus", 0.75, (0,)))),
-    Step(3, "uncinectomy", 0.12, 1.0, 0.65,
-         (("middle meatus", 0.65, (0,)), ("ethmoidal infundibulum", 0.35, (30, 45)))),
-    Step(4, "antrostomy", 0.13, 0.95, 0.45,
-         (("ethmoidal infundibulum", 0.4, (30, 45)), ("maxillary sinus", 0.4, (0, 45, 70)),
-          ("middle meatus", 0.2, (0, 30)))),
-    Step(5, "bulla and anterior ethmoid", 0.14, 0.9, 0.4, (("middle meatus", 0.25, (0,)), ("anterior ethmoid", 0.75, (0, 30)))),
-    Step(6, "basal lamella", 0.05, 0.65, 0.6, (("basal lamella", 0.8, (0,)), ("ethmoid cavity", 0.2, (0,)))),
-    Step(7, "posterior ethmoid", 0.08, 0.65, 0.6, (("posterior ethmoid", 0.85, (0, 30)), ("ethmoid cavity", 0.15, (0,)))),
-    Step(8, "sphenoid", 0.05, 0.45, 0.5, (("sphenoethmoidal recess", 0.35, (0,)), ("sphenoidal sinus", 0.65, (0, 30)))),
-    Step(9, "roof of ethmoid", 0.06, 0.4, 0.5, (("roof of ethmoid", 0.85, (30, 45)), ("ethmoid cavity", 0.15, (0,)))),
-    Step(10, "frontal recess", 0.07, 0.45, 0.6, (("frontal recess", 0.85, (45, 70)), ("ethmoid cavity", 0.15, (0, 30)))),
-    Step(11, "haemostasis and packing", 0.04, 1.0, 0.5,
-         (("ethmoid cavity", 0.5, (0,)), ("nasal cavity", 0.3, (0,)), ("nasal floor", 0.2, (0,)))),
-)
 
 ACTIVITIES_PER_PROCEDURE = 4322 / 30
 """KNOWN: 4,322 activities in 30 videos."""

@@ -36,7 +36,7 @@ class SimulatorConfig:
     activities_per_procedure: float = anatomy.ACTIVITIES_PER_PROCEDURE  # mean
     fps: float = 5.0  # frames a second inside activities
     activity_seconds: float = anatomy.ACTIVITY_SECONDS  # mean of a log-normal
-    omission_rate: float = 0.2  # share of reportable events that the surgeon leaves out
+    omission_rate: float = 0.3  # share of reportable events that the surgeon leaves out
     delay_rate: float = 0.05  # share of sentences dictated later than their evidence
     breach_rate: float = 0.01  # breach of the orbital plate, a procedure
     leak_rate: float = 0.002  # leak of cerebrospinal fluid, a procedure

@@ -90,91 +90,195 @@ ALL_STEPS = tuple(range(12))
 FINDINGS: dict[str, Finding] = {
     f.name: f
     for f in (
-        Finding("septum", 1, {
-            EMPTY: (0.4, NOTHING),
-            "towards this side": (0.3, Trace((Mark((0.88, 0.66, 0.60), 0.55, 0.25, 0.7, 0.3),), (1.25, 1.0))),
-            "towards the other side": (0.3, Trace((), (0.62, 1.0))),
-        }, ALL_STEPS),
-        Finding("spur", 1, {EMPTY: (0.75, NOTHING), "spur": (0.25, Trace((Mark(PALE, 0.95, -0.42, 0.45, 0.1),)))}, ALL_STEPS),
-        Finding("polyps", 4, {
-            EMPTY: (0.35, NOTHING),
-            "grade 1": (0.25, _blobs(PALE, ((0.0, 0.35),), 0.55)),
-            "grade 2": (0.25, _blobs(PALE, ((0.1, 0.45), (-0.1, -0.35)), 0.7)),
-            "grade 3": (0.15, _blobs(PALE, ((0.4, 0.5), (-0.4, 0.1), (0.2, -0.5)), 0.95)),
-        }, (0, 1), "before"),
-        Finding("secretion", 2, {
-            EMPTY: (0.4, NOTHING),
-            "clear": (0.15, _blobs(CLEAR, ((0.0, 0.4), (0.25, 0.1)), 0.32)),
-            "mucoid": (0.25, _blobs(WHITE, ((0.0, 0.4), (-0.25, 0.15)), 0.34)),
-            "purulent": (0.2, _blobs(GREEN, ((0.0, 0.4), (0.25, 0.15)), 0.34)),
-        }, (0, 1)),
-        Finding("choana", 20, {
-            "free": (0.6, NOTHING),
-            "narrowed": (0.25, _blobs(SWOLLEN, ((0.0, 0.65),), 0.75)),
-            "filled with secretion": (0.15, _blobs(YELLOW, ((0.0, -0.2),), 0.8)),
-        }, ALL_STEPS),
-        Finding("concha bullosa", 3, {
-            EMPTY: (0.75, NOTHING),
-            "concha bullosa": (0.25, Trace((Mark((0.93, 0.70, 0.68), 0.1, -0.4, 0.8, 0.45),), (1.3, 1.0))),
-        }, (0, 1, 2)),
-        Finding("maxillary opening", 7, {
-            "patent": (0.4, NOTHING),
-            "oedematous": (0.35, _blobs(SWOLLEN, ((-0.3, 0.4), (0.4, -0.3)), 0.6)),
-            "blocked by mucus": (0.25, _blobs(WHITE, ((0.0, 0.0),), 0.75)),
-        }, (3, 4)),
-        Finding("accessory opening", 4, {
-            EMPTY: (0.8, NOTHING), "accessory opening": (0.2, Trace((Mark(DARK, 1.3, -0.7, 0.4, 0.2, "hole"),)))
-        }, (0, 1, 2, 3, 4)),
-        Finding("antrostomy", 8, {
-            "wide": (0.6, Trace((), (1.1, 1.1))), "narrow": (0.4, Trace((), (0.68, 0.68))),
-        }, ALL_STEPS),
+        Finding(
+            "septum",
+            1,
+            {
+                EMPTY: (0.4, NOTHING),
+                "towards this side": (0.3, Trace((Mark((0.88, 0.66, 0.60), 0.55, 0.25, 0.7, 0.3),), (1.25, 1.0))),
+                "towards the other side": (0.3, Trace((), (0.62, 1.0))),
+            },
+            ALL_STEPS,
+        ),
+        Finding(
+            "spur", 1, {EMPTY: (0.75, NOTHING), "spur": (0.25, Trace((Mark(PALE, 0.95, -0.42, 0.45, 0.1),)))}, ALL_STEPS
+        ),
+        Finding(
+            "polyps",
+            4,
+            {
+                EMPTY: (0.35, NOTHING),
+                "grade 1": (0.25, _blobs(PALE, ((0.0, 0.35),), 0.55)),
+                "grade 2": (0.25, _blobs(PALE, ((0.1, 0.45), (-0.1, -0.35)), 0.7)),
+                "grade 3": (0.15, _blobs(PALE, ((0.4, 0.5), (-0.4, 0.1), (0.2, -0.5)), 0.95)),
+            },
+            (0, 1),
+            "before",
+        ),
+        Finding(
+            "secretion",
+            2,
+            {
+                EMPTY: (0.4, NOTHING),
+                "clear": (0.15, _blobs(CLEAR, ((0.0, 0.4), (0.25, 0.1)), 0.32)),
+                "mucoid": (0.25, _blobs(WHITE, ((0.0, 0.4), (-0.25, 0.15)), 0.34)),
+                "purulent": (0.2, _blobs(GREEN, ((0.0, 0.4), (0.25, 0.15)), 0.34)),
+            },
+            (0, 1),
+        ),
+        Finding(
+            "choana",
+            20,
+            {
+                "free": (0.6, NOTHING),
+                "narrowed": (0.25, _blobs(SWOLLEN, ((0.0, 0.65),), 0.75)),
+                "filled with secretion": (0.15, _blobs(YELLOW, ((0.0, -0.2),), 0.8)),
+            },
+            ALL_STEPS,
+        ),
+        Finding(
+            "concha bullosa",
+            3,
+            {
+                EMPTY: (0.75, NOTHING),
+                "concha bullosa": (0.25, Trace((Mark((0.93, 0.70, 0.68), 0.1, -0.4, 0.8, 0.45),), (1.3, 1.0))),
+            },
+            (0, 1, 2),
+        ),
+        Finding(
+            "maxillary opening",
+            7,
+            {
+                "patent": (0.4, NOTHING),
+                "oedematous": (0.35, _blobs(SWOLLEN, ((-0.3, 0.4), (0.4, -0.3)), 0.6)),
+                "blocked by mucus": (0.25, _blobs(WHITE, ((0.0, 0.0),), 0.75)),
+            },
+            (3, 4),
+        ),
+        Finding(
+            "accessory opening",
+            4,
+            {EMPTY: (0.8, NOTHING), "accessory opening": (0.2, Trace((Mark(DARK, 1.3, -0.7, 0.4, 0.2, "hole"),)))},
+            (0, 1, 2, 3, 4),
+        ),
+        Finding(
+            "antrostomy",
+            8,
+            {
+                "wide": (0.6, Trace((), (1.1, 1.1))),
+                "narrow": (0.4, Trace((), (0.68, 0.68))),
+            },
+            ALL_STEPS,
+        ),
         Finding("maxillary content", 8, _content(0.06), (4,), "after"),
         Finding("bulla content", 6, _content(0.0), (5,)),
         Finding("anterior mucosa", 9, _mucosa(), (5,)),
-        Finding("orbital plate", 15, {
-            "intact": (0.9, NOTHING), "dehiscent": (0.1, Trace((Mark(FAT, -0.1, 0.15, 0.55, 0.18),)))
-        }, (5, 6, 7, 9, 10)),
-        Finding("infraorbital cell", 15, {
-            EMPTY: (0.85, NOTHING), "infraorbital cell": (0.15, Trace((Mark(SWOLLEN, -0.4, -0.55, 0.9, 0.25, "hole"),)))
-        }, (4, 5)),
+        Finding(
+            "orbital plate",
+            15,
+            {"intact": (0.9, NOTHING), "dehiscent": (0.1, Trace((Mark(FAT, -0.1, 0.15, 0.55, 0.18),)))},
+            (5, 6, 7, 9, 10),
+        ),
+        Finding(
+            "infraorbital cell",
+            15,
+            {
+                EMPTY: (0.85, NOTHING),
+                "infraorbital cell": (0.15, Trace((Mark(SWOLLEN, -0.4, -0.55, 0.9, 0.25, "hole"),))),
+            },
+            (4, 5),
+        ),
         Finding("posterior mucosa", 11, _mucosa(), (6, 7)),
-        Finding("sphenoethmoidal cell", 11, {
-            EMPTY: (0.8, NOTHING),
-            "sphenoethmoidal cell": (0.2, Trace((Mark((0.35, 0.16, 0.18), 0.45, 0.6, 0.4, 0.35, "hole"),)))
-        }, (7,)),
-        Finding("superior concha", 12, {
-            "preserved": (0.6, NOTHING), "trimmed at its lower third": (0.4, Trace((), (1.0, 0.6)))
-        }, (8,), "after"),
-        Finding("sphenoid opening", 13, {
-            "roomy": (0.5, Trace((), (1.25, 1.25))), "narrow": (0.5, Trace((), (0.75, 0.75)))
-        }, (8,), "before"),
+        Finding(
+            "sphenoethmoidal cell",
+            11,
+            {
+                EMPTY: (0.8, NOTHING),
+                "sphenoethmoidal cell": (0.2, Trace((Mark((0.35, 0.16, 0.18), 0.45, 0.6, 0.4, 0.35, "hole"),))),
+            },
+            (7,),
+        ),
+        Finding(
+            "superior concha",
+            12,
+            {"preserved": (0.6, NOTHING), "trimmed at its lower third": (0.4, Trace((), (1.0, 0.6)))},
+            (8,),
+            "after",
+        ),
+        Finding(
+            "sphenoid opening",
+            13,
+            {"roomy": (0.5, Trace((), (1.25, 1.25))), "narrow": (0.5, Trace((), (0.75, 0.75)))},
+            (8,),
+            "before",
+        ),
         Finding("sphenoid content", 14, _content(0.04), (8,), "after"),
-        Finding("roof", 16, {
-            "Keros I": (0.3, Trace((Mark((0.72, 0.62, 0.50), -0.6, 0.0, 0.12, 0.6),))),
-            "Keros II": (0.5, Trace(tuple(Mark((0.60, 0.50, 0.40), x, 0.0, 0.12, 0.6) for x in (-0.6, -0.2)))),
-            "Keros III": (0.2, Trace(tuple(Mark((0.46, 0.36, 0.30), x, 0.0, 0.12, 0.6) for x in (-0.6, -0.2, 0.2)))),
-        }, (9,)),
-        Finding("anterior artery", 17, {
-            "within its canal": (0.65, NOTHING), "hanging free": (0.35, Trace((), (1.0, 1.8)))
-        }, ALL_STEPS),
-        Finding("posterior artery", 18, {
-            "under bone": (0.8, NOTHING), "dehiscent": (0.2, Trace((), (1.0, 1.8)))
-        }, ALL_STEPS),
-        Finding("agger nasi", 19, {
-            EMPTY: (0.2, NOTHING), "pneumatised agger nasi": (0.8, Trace((Mark(PALE, 0.7, 0.3, 0.5, 0.5),)))
-        }, (10,)),
+        Finding(
+            "roof",
+            16,
+            {
+                "Keros I": (0.3, Trace((Mark((0.72, 0.62, 0.50), -0.6, 0.0, 0.12, 0.6),))),
+                "Keros II": (0.5, Trace(tuple(Mark((0.60, 0.50, 0.40), x, 0.0, 0.12, 0.6) for x in (-0.6, -0.2)))),
+                "Keros III": (
+                    0.2,
+                    Trace(tuple(Mark((0.46, 0.36, 0.30), x, 0.0, 0.12, 0.6) for x in (-0.6, -0.2, 0.2))),
+                ),
+            },
+            (9,),
+        ),
+        Finding(
+            "anterior artery",
+            17,
+            {"within its canal": (0.65, NOTHING), "hanging free": (0.35, Trace((), (1.0, 1.8)))},
+            ALL_STEPS,
+        ),
+        Finding(
+            "posterior artery", 18, {"under bone": (0.8, NOTHING), "dehiscent": (0.2, Trace((), (1.0, 1.8)))}, ALL_STEPS
+        ),
+        Finding(
+            "agger nasi",
+            19,
+            {EMPTY: (0.2, NOTHING), "pneumatised agger nasi": (0.8, Trace((Mark(PALE, 0.7, 0.3, 0.5, 0.5),)))},
+            (10,),
+        ),
         Finding("frontal mucosa", 19, _mucosa(), (10,), "before"),
-        Finding("frontal opening", 19, {
-            "wide": (0.6, Trace((Mark(DARK, 0.0, 0.1, 0.6, 0.6, "hole"),))),
-            "narrow": (0.4, Trace((Mark(DARK, 0.0, 0.1, 0.28, 0.28, "hole"),))),
-        }, (10,), "after"),
-        Finding("bleeding concha", 3, {EMPTY: (0.6, NOTHING), "middle concha": (0.4, _blobs(BLOOD, ((0.3, -0.3), (0.2, -0.55)), 0.4))}, (11,), "before"),
-        Finding("bleeding turbinate", 2, {EMPTY: (0.7, NOTHING), "inferior concha": (0.3, _blobs(BLOOD, ((-0.2, 0.1), (-0.3, -0.2)), 0.4))}, (11,), "before"),
-        Finding("orbital fat", 15, {
-            EMPTY: (1.0, NOTHING), "orbital fat": (0.0, Trace((Mark(FAT, -0.3, -0.2, 0.9, 0.4),)))
-        }, (5, 6, 7, 9, 10, 11), "after"),
-        Finding("leak", 16, {
-            EMPTY: (1.0, NOTHING), "clear fluid": (0.0, Trace((Mark(CLEAR, 0.3, -0.2, 0.3, 0.9),)))
-        }, (9, 10, 11), "after"),
+        Finding(
+            "frontal opening",
+            19,
+            {
+                "wide": (0.6, Trace((Mark(DARK, 0.0, 0.1, 0.6, 0.6, "hole"),))),
+                "narrow": (0.4, Trace((Mark(DARK, 0.0, 0.1, 0.28, 0.28, "hole"),))),
+            },
+            (10,),
+            "after",
+        ),
+        Finding(
+            "bleeding concha",
+            3,
+            {EMPTY: (0.6, NOTHING), "middle concha": (0.4, _blobs(BLOOD, ((0.3, -0.3), (0.2, -0.55)), 0.4))},
+            (11,),
+            "before",
+        ),
+        Finding(
+            "bleeding turbinate",
+            2,
+            {EMPTY: (0.7, NOTHING), "inferior concha": (0.3, _blobs(BLOOD, ((-0.2, 0.1), (-0.3, -0.2)), 0.4))},
+            (11,),
+            "before",
+        ),
+        Finding(
+            "orbital fat",
+            15,
+            {EMPTY: (1.0, NOTHING), "orbital fat": (0.0, Trace((Mark(FAT, -0.3, -0.2, 0.9, 0.4),)))},
+            (5, 6, 7, 9, 10, 11),
+            "after",
+        ),
+        Finding(
+            "leak",
+            16,
+            {EMPTY: (1.0, NOTHING), "clear fluid": (0.0, Trace((Mark(CLEAR, 0.3, -0.2, 0.3, 0.9),)))},
+            (9, 10, 11),
+            "after",
+        ),
     )
 }

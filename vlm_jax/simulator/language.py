@@ -13,9 +13,10 @@ import numpy as np
 from vlm_jax.simulator import anatomy
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.findings import EMPTY, FINDINGS
-from vlm_jax.simulator.keywords import CORE, CROSSED, KEYWORDS, REVISED, Keyword
+from vlm_jax.simulator.keyword import Keyword
+from vlm_jax.simulator.keywords import CORE, CROSSED, KEYWORDS, REVISED
+from vlm_jax.simulator.plan import Plan, PlannedActivity, stream
 from vlm_jax.simulator.scene import shown
-from vlm_jax.simulator.workflow import Plan, PlannedActivity, stream
 
 MAX_WORDS = 24
 MAX_SENTENCES, MIN_SENTENCES = 45, 10
@@ -47,8 +48,8 @@ def position(centre: tuple[float, float]) -> str:
 def describe(activity: PlannedActivity, seen: Sequence[Seen]) -> str:
     """`SIDE view of REGION, LANDMARK (visible | partially visible) POSITION [RELATION LANDMARK], ...`.
 
-    Landmarks come in the order of the region's layout until 24 words are full; the first takes a relation to another
-    landmark in view where one fits. Only landmarks of `seen` are named.
+    Landmarks come in the order of the region's layout until 24 words are full; the first that has room takes a relation
+    to another landmark in view. Only landmarks of `seen` are named.
     """
     clauses = [f"{activity.side} view of {activity.region}"]
     for item in seen:
@@ -64,7 +65,7 @@ def describe(activity: PlannedActivity, seen: Sequence[Seen]) -> str:
             longer = f"{clauses[place + 1]} {relations[0][0]} {anatomy.landmark(relations[0][1]).name}"
             if _words([*clauses[: place + 1], longer, *clauses[place + 2 :]]) <= MAX_WORDS:
                 clauses[place + 1] = longer
-            break
+                break
     if len(clauses) == 1:
         clauses.append("no landmark visible")
     return ", ".join(clauses)
@@ -95,11 +96,14 @@ def word(code: str, side: str, value: str | None, surgeon: int) -> str:
     wordings = keyword.absent if value == EMPTY else keyword.wordings
     text = wordings[(surgeon + zlib.crc32(code.encode())) % len(wordings)]
     clause = (f" with the {tool}", f" using the {tool}", f" by {tool}")[surgeon % 3] if tool else ""
-    text = text.format(v=_spoken(value, side), side=side, tool=clause) if "{tool}" in text else text.format(
-        v=_spoken(value, side), side=side) + clause
+    text = (
+        text.format(v=_spoken(value, side), side=side, tool=clause)
+        if "{tool}" in text
+        else text.format(v=_spoken(value, side), side=side) + clause
+    )
     if not keyword.lateral:
         return text
-    return (f"{side}: {text}", f"{text} on the {side}", f"{text}, {side} side", f"on the {side} {text}")[surgeon % 4]
+    return (f"{side}: {text}", f"{text} on the {side}", f"{text}, {side} side", f"{side} {text}")[surgeon % 4]
 
 
 def _spoken(value: str | None, side: str) -> str:
@@ -173,6 +177,7 @@ def _needed(needs: str, keyword: Keyword, plan: Plan, activity: PlannedActivity)
     return {
         "revision": plan.revision,
         "turbinoplasty": plan.turbinoplasty,
+        "first side": activity.side == plan.sides[0],
         "second side": activity.side != plan.sides[0],
         "angled": activity.scope > 0,
     }[needs]
@@ -182,7 +187,9 @@ def _state(rng: np.random.Generator, plan: Plan, keyword: Keyword, activity: Pla
     code = _draw_code(rng, keyword.code, plan.revision)
     value = None if keyword.finding is None else plan.traits[activity.side, keyword.finding]
     text = word(code, activity.side, value, plan.surgeon)
-    others = [word(code, activity.side, value, (plan.surgeon + k) % anatomy.N_SURGEONS) for k in range(1, anatomy.N_SURGEONS)]
+    others = [
+        word(code, activity.side, value, (plan.surgeon + k) % anatomy.N_SURGEONS) for k in range(1, anatomy.N_SURGEONS)
+    ]
     references = tuple(dict.fromkeys(other for other in others if other != text))[:MAX_REFERENCES]
     if value is not None:
         return Statement(code, activity, text, references, "absent" if value == EMPTY else "seen", "visual")

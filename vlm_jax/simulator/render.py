@@ -73,13 +73,15 @@ def _plane(scene: Scene, cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndar
     size = cameras[0].size
     axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
     right, up = axis[None, None, :], -axis[None, :, None]
-    column = lambda values: np.array(values, np.float32)[:, None, None]
-    zoom = column([c.zoom for c in cameras])
-    cos, sin = column([math.cos(c.roll) for c in cameras]) / zoom, column([math.sin(c.roll) for c in cameras]) / zoom
+    poses = [
+        (math.cos(c.roll) / c.zoom, math.sin(c.roll) / c.zoom, c.pan[0] + 0.15 * c.scope / 70, c.pan[1])
+        for c in cameras
+    ]
+    cos, sin, across, along = np.array(poses, np.float32).T[:, :, None, None]
     # On the patient's left side medial is image left; the right side is its mirror image.
     mirror = np.float32(1.0 if scene.side == "left" else -1.0)
-    lateral = mirror * (cos * right - sin * up) + column([c.pan[0] + 0.15 * c.scope / 70 for c in cameras])
-    upward = sin * right + cos * up + column([c.pan[1] for c in cameras])
+    lateral = mirror * (cos * right - sin * up) + across
+    upward = sin * right + cos * up + along
     return lateral, upward, right**2 + up**2
 
 
@@ -106,13 +108,38 @@ def project(scene: Scene, cameras: Sequence[Camera]) -> tuple[np.ndarray, np.nda
     border = np.array([c.border for c in cameras], np.float32)[:, None, None]
     field = radius < border**2
     ids = np.zeros(lateral.shape, np.uint8)
+    boxes = _boxes(scene, cameras)
     unoccluded = np.zeros((len(cameras), len(anatomy.LANDMARKS) + 1), np.int64)
     for shape in _far_to_near(scene):
-        inside = _inside(shape, lateral, upward)[0] & field
-        ids[inside] = shape.id
+        box = (slice(None), *boxes[shape])
+        inside = _inside(shape, lateral[box], upward[box])[0] & field[box]
+        ids[box][inside] = shape.id
         if not shape.mark:
             unoccluded[:, shape.id] += inside.sum(axis=(1, 2))
     return ids, unoccluded
+
+
+def _boxes(scene: Scene, cameras: Sequence[Camera]) -> dict[Shape, tuple[slice, slice]]:
+    """Rows and columns outside of which a shape is in none of the cameras' images: work is done inside alone."""
+    size = cameras[0].size
+    pose = np.array([(c.pan[0] + 0.15 * c.scope / 70, c.pan[1], c.zoom, c.roll) for c in cameras])
+    cos, sin = np.cos(pose[:, 3]) * pose[:, 2], np.sin(pose[:, 3]) * pose[:, 2]
+    mirror = 1 if scene.side == "left" else -1
+    boxes = {}
+    for shape in scene.shapes:
+        x, y = mirror * (shape.x - pose[:, 0]), shape.y - pose[:, 1]
+        right, up = cos * x + sin * y, cos * y - sin * x
+        angle = math.radians(shape.turn) - pose[:, 3] * mirror  # against the image's axes
+        wide = pose[:, 2] * np.hypot(shape.rx * np.cos(angle), shape.ry * np.sin(angle))
+        high = pose[:, 2] * np.hypot(shape.rx * np.sin(angle), shape.ry * np.cos(angle))
+        columns, rows = ((right - wide).min(), (right + wide).max()), ((-up - high).min(), (-up + high).max())
+        boxes[shape] = (_span(rows, size), _span(columns, size))
+    return boxes
+
+
+def _span(ends: tuple[float, float], size: int) -> slice:
+    low, high = (max(0.0, min(size, (end + 1) * size / 2)) for end in ends)
+    return slice(int(low), math.ceil(high))
 
 
 def _far_to_near(scene: Scene) -> list[Shape]:
@@ -137,10 +164,12 @@ def visibility(scene: Scene, cameras: Sequence[Camera]) -> Sight:
     keys = (ids.reshape(frames, -1).astype(np.int64) + count * np.arange(frames)[:, None]).ravel()
     axis = (np.arange(MASK_SIZE) + 0.5) * (2 / MASK_SIZE) - 1
     right, up = np.meshgrid(axis, -axis)
-    total = lambda values: np.bincount(
-        keys, None if values is None else np.tile(values.ravel(), frames), minlength=frames * count
-    ).reshape(frames, count)[:, 1:]
-    pixels = total(None)
+
+    def total(weights: np.ndarray) -> np.ndarray:
+        sums = np.bincount(keys, np.tile(weights.ravel(), frames), minlength=frames * count)
+        return sums.reshape(frames, count)[:, 1:]
+
+    pixels = total(np.ones_like(right))
     fractions = (pixels / MASK_SIZE**2).astype(np.float32)
     share = (pixels / np.maximum(unoccluded[:, 1:], 1)).clip(0, 1).astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -156,10 +185,12 @@ def render(scene: Scene, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     rgb = ripple[..., None] * np.array(scene.mucosa, np.float32)
     ids = np.zeros((size, size), np.uint8)
     field = radius < camera.border**2
+    boxes = _boxes(scene, [camera])
     for shape in _far_to_near(scene):
-        inside, p, q = _inside(shape, lateral, upward)
-        rgb[inside] = _shade(shape.kind, p[inside], q[inside])[:, None] * np.array(shape.colour, np.float32)
-        ids[inside & field] = shape.id
+        box = boxes[shape]
+        inside, p, q = _inside(shape, lateral[box], upward[box])
+        rgb[box][inside] = _shade(shape.kind, p[inside], q[inside])[:, None] * np.array(shape.colour, np.float32)
+        ids[box][inside & field[box]] = shape.id
     rgb *= ((1.12 - 0.5 * radius) * np.float32(camera.light))[..., None] * np.array(camera.tint, np.float32)
     rng = np.random.Generator(np.random.SFC64(camera.seed))
     rgb += np.float32(camera.noise) * rng.standard_normal((size, size, 1), dtype=np.float32)

@@ -10,8 +10,8 @@ import numpy as np
 from vlm_jax.simulator import stations
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.findings import EMPTY, FINDINGS, RGB, Finding
+from vlm_jax.simulator.plan import Plan, PlannedActivity, stream
 from vlm_jax.simulator.render import Camera, Scene, Shape
-from vlm_jax.simulator.workflow import Plan, PlannedActivity, stream
 
 LOOKS: dict[int, tuple[RGB, str]] = {
     1: ((0.80, 0.56, 0.52), "wall"),
@@ -104,8 +104,20 @@ def _with_traces(
     colour, kind = LOOKS[place.landmark]
     shapes = [Shape(place.landmark, x, y, rx, ry, place.depth, place.turn, colour, kind)]
     for k, mark in enumerate(marks):
-        shapes.append(Shape(place.landmark, x + mark.dx * rx, y + mark.dy * ry, mark.rx * rx, mark.ry * ry,
-                            place.depth - 0.01 * (k + 1), place.turn, mark.colour, mark.kind, mark=True))
+        shapes.append(
+            Shape(
+                place.landmark,
+                x + mark.dx * rx,
+                y + mark.dy * ry,
+                mark.rx * rx,
+                mark.ry * ry,
+                place.depth - 0.01 * (k + 1),
+                place.turn,
+                mark.colour,
+                mark.kind,
+                mark=True,
+            )
+        )
     return shapes
 
 
@@ -119,7 +131,14 @@ def cameras(config: SimulatorConfig, plan: Plan, activity: PlannedActivity) -> l
     roll = activity.roll + rng.normal(0, 0.01, n)
     centre = CENTRES[plan.centre]
     return [
-        Camera(config.image_size, (float(tremor[k, 0]), float(tremor[k, 1])), float(zoom[k]), float(roll[k]),
-               activity.scope, seed=(config.seed, plan.index, activity.index, k), **centre)
+        Camera(
+            config.image_size,
+            (float(tremor[k, 0]), float(tremor[k, 1])),
+            float(zoom[k]),
+            float(roll[k]),
+            activity.scope,
+            seed=(config.seed, plan.index, activity.index, k),
+            **centre,
+        )
         for k in range(n)
     ]

@@ -1,121 +1,30 @@
 """One operation as it is drawn: who, which sides, which steps in which order, and its activities in time.
 
-Everything here is a function of (config, index); nothing looks at pixels. The rules of the landmark table are obeyed
-by `available` and `in_view`, the only places that say what may be seen when.
+Everything here is a function of (config, index); nothing looks at pixels.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 
 from vlm_jax.simulator import anatomy, findings, stations
 from vlm_jax.simulator.config import SimulatorConfig
+from vlm_jax.simulator.plan import Plan, PlannedActivity, stream
+from vlm_jax.simulator.steps import STEPS, Step
+from vlm_jax.simulator.surgery import SideState, in_view
 
 BLOCK = 10
 """Procedures are drawn in strata of ten: each surgeon once, the number of activities evenly over its quantiles."""
 ACTIVITY_CV = 0.17
 DURATION_SIGMA = 0.7
+HIDDEN = ((17, 0.35), (18, 0.7))
+"""How often bone hides each ethmoidal artery where it would be in view."""
 GAP_RATIO = (16 - 7.2) / 7.2
 """KNOWN by division: annotated windows cover about 7.2 of 16 hours."""
-
-
-def stream(config: SimulatorConfig, index: int, *path: int) -> np.random.Generator:
-    """The random numbers of one purpose in one procedure: a function of the seed, the index and the path alone."""
-    return np.random.default_rng([config.seed, index, *path])
-
-
-@dataclass(frozen=True, slots=True)
-class SideState:
-    """What surgery has done to one side so far. `current` is the step under way; `turned`, that it is past its turn."""
-
-    done: frozenset[int] = frozenset()
-    current: int = 0
-    turned: bool = False
-    missing: frozenset[int] = frozenset()
-    stump: bool = False
-    roomy: bool = False
-
-    def begun(self, step: int) -> bool:
-        """True from the step's first activity on."""
-        return step in self.done or step == self.current
-
-    def passed(self, step: int) -> bool:
-        """True from the step's turn on."""
-        return step in self.done or (step == self.current and self.turned)
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedActivity:
-    """One activity before anything is rendered: [t0, t1) in ms, pose (pan, zoom, roll) of the endoscope's base."""
-
-    index: int
-    side: str
-    step: int
-    region: str
-    scope: int
-    t0: int
-    t1: int
-    frames: int
-    state: SideState
-    landmarks: tuple[int, ...]
-    pan: tuple[float, float]
-    zoom: float
-    roll: float
-
-    @property
-    def turned(self) -> bool:
-        """Whether the step's structure is already opened or removed."""
-        return self.state.turned
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One procedure: `traits` are the per-side findings, `operations` what the report may say was done and when."""
-
-    index: int
-    surgeon: int
-    sides: tuple[str, ...]
-    revision: bool
-    septoplasty: str
-    turbinoplasty: bool
-    back_to_front: bool
-    draf: dict[str, str]
-    traits: dict[tuple[str, str], str]
-    activities: tuple[PlannedActivity, ...] = field(default=())
-
-    @property
-    def centre(self) -> int:
-        """Two surgeons work at each of five centres."""
-        return self.surgeon * anatomy.N_CENTRES // anatomy.N_SURGEONS
-
-
-def available(number: int, state: SideState) -> bool:
-    """Whether the table's first step and end allow this landmark to be seen on a side in this state."""
-    landmark = anatomy.landmark(number)
-    if number in state.missing or not any(state.begun(step) for step in landmark.first):
-        return False
-    if number == 13 and not state.begun(8) and not state.roomy:
-        return False
-    if landmark.begins_at_turn and not state.passed(landmark.first[0]):
-        return False
-    if number == 5 and state.passed(3):
-        return state.stump and not state.passed(10)
-    if landmark.ends is None:
-        return True
-    return not (state.passed(landmark.ends) if landmark.ends_at_turn else landmark.ends in state.done)
-
-
-def in_view(region: str, state: SideState, scope: int) -> tuple[int, ...]:
-    """Landmarks that a view may show, in its layout's order; what the renderer occludes is not known here."""
-    numbers = [p.landmark for p in stations.LAYOUTS[region]]
-    kept = [n for n in numbers if available(n, state) and scope in anatomy.landmark(n).scopes]
-    if region == "anterior ethmoid" and not state.passed(5):
-        kept = [n for n in kept if n != 10]  # the bulla hides it
-    return tuple(kept)
 
 
 # --- Who and what ----------------------------------------------------------------------------------------------------
@@ -150,7 +59,9 @@ def draw_plan(config: SimulatorConfig, index: int) -> Plan:
         septoplasty=str(rng.choice(["", "first", "last"], p=[0.65, 0.2, 0.15])),
         turbinoplasty=bool(rng.random() < 0.3),
         back_to_front=bool(rng.random() < 0.3),
-        draf={s: str(rng.choice(["Draf I", "Draf IIa", "Draf IIb", "Draf III"], p=[0.4, 0.52, 0.05, 0.03])) for s in sides},
+        draf={
+            s: str(rng.choice(["Draf I", "Draf IIa", "Draf IIb", "Draf III"], p=[0.4, 0.52, 0.05, 0.03])) for s in sides
+        },
         traits=_draw_traits(config, rng, sides),
     )
     return replace(plan, activities=tuple(_draw_activities(config, rng, plan, count)))
@@ -172,15 +83,18 @@ def _draw_traits(
     # A septum that bulges into one side leaves the other: one draw serves both.
     opposite = {"towards this side": "towards the other side", "towards the other side": "towards this side"}
     traits["right", "septum"] = opposite.get(traits["left", "septum"], findings.EMPTY)
-    for name, value, rate in (("orbital fat", "orbital fat", config.breach_rate), ("leak", "clear fluid", config.leak_rate)):
+    for name, value, rate in (
+        ("orbital fat", "orbital fat", config.breach_rate),
+        ("leak", "clear fluid", config.leak_rate),
+    ):
         if rng.random() < rate:
             traits[sides[int(rng.integers(len(sides)))], name] = value
     return traits
 
 
 def draw_steps(rng: np.random.Generator, back_to_front: bool) -> tuple[int, ...]:
-    """The steps S1-S11 of one side, in order. Optional steps keep the table's probabilities, each with what it needs."""
-    chance = {step.number: step.probability for step in anatomy.STEPS}
+    """The steps S1-S11 of one side, in order. Optional steps keep the table's probabilities."""
+    chance = {step.number: step.probability for step in STEPS}
     chosen = {1, 2, 3, 11}
     if rng.random() < chance[4]:
         chosen.add(4)
@@ -204,18 +118,14 @@ def draw_steps(rng: np.random.Generator, back_to_front: bool) -> tuple[int, ...]
     return tuple(step for step in order if step in chosen)
 
 
-def _draw_units(
-    rng: np.random.Generator, plan: Plan, count: int
-) -> list[tuple[str, int, int]]:
+def _draw_units(rng: np.random.Generator, plan: Plan, count: int) -> list[tuple[str, int, int]]:
     """(side, step, number of activities) in the order in which they happen; they add up to `count`."""
     units = [(side, 0) for side in (plan.sides[0], _other(plan.sides[0]))]
     for side in plan.sides:
         units += [(side, step) for step in draw_steps(rng, plan.back_to_front)]
     units = units[:count]
     per_side = {0: 2 / len(plan.sides)}  # S0 inspects both sides, whatever is operated on
-    share = np.array(
-        [anatomy.STEPS[k].share / anatomy.STEPS[k].probability / per_side.get(k, 1.0) for _, k in units]
-    )
+    share = np.array([STEPS[k].share / STEPS[k].probability / per_side.get(k, 1.0) for _, k in units])
     share *= rng.gamma(12, 1 / 12, len(units))
     spare = (count - len(units)) * share / share.sum()
     numbers = 1 + np.floor(spare).astype(int)
@@ -227,12 +137,14 @@ def _draw_units(
 # --- Activities ------------------------------------------------------------------------------------------------------
 
 
-def _draw_activities(config: SimulatorConfig, rng: np.random.Generator, plan: Plan, count: int) -> list[PlannedActivity]:
+def _draw_activities(
+    config: SimulatorConfig, rng: np.random.Generator, plan: Plan, count: int
+) -> list[PlannedActivity]:
     states = {side: _initial_state(rng, plan) for side in anatomy.SIDES}
     activities: list[PlannedActivity] = []
     clock = int(rng.integers(5, 60)) * 1000
     for side, number, n in _draw_units(rng, plan, count):
-        step = anatomy.STEPS[number]
+        step = STEPS[number]
         previous: PlannedActivity | None = None
         for place in range(n):
             state = replace(states[side], current=number, turned=(place + 0.5) / n >= step.turn)
@@ -257,7 +169,7 @@ def _draw_activity(
     config: SimulatorConfig,
     rng: np.random.Generator,
     side: str,
-    step: anatomy.Step,
+    step: Step,
     state: SideState,
     progress: float,
     previous: PlannedActivity | None,
@@ -271,25 +183,33 @@ def _draw_activity(
         roll = 0.6 * previous.roll + 0.8 * roll
     seconds = config.activity_seconds * math.exp(DURATION_SIGMA * rng.normal() - DURATION_SIGMA**2 / 2)
     frames = max(1, round(seconds * config.fps))
-    landmarks = in_view(region, state, scope)
-    if rng.random() < 0.7:
-        landmarks = tuple(n for n in landmarks if n != 18)  # mostly under bone
+    under_bone = {number for number, chance in HIDDEN if rng.random() < chance}
+    landmarks = tuple(n for n in in_view(region, state, scope) if n not in under_bone)
     return PlannedActivity(
-        index=place[0], side=side, step=step.number, region=region, scope=scope, t0=place[1],
-        t1=place[1] + round(frames * 1000 / config.fps), frames=frames, state=state, landmarks=landmarks,
+        index=place[0],
+        side=side,
+        step=step.number,
+        region=region,
+        scope=scope,
+        t0=place[1],
+        t1=place[1] + round(frames * 1000 / config.fps),
+        frames=frames,
+        state=state,
+        landmarks=landmarks,
         pan=(float(np.clip(pan[0], -0.3, 0.3)), float(np.clip(pan[1], -0.3, 0.3))),
-        zoom=float(np.clip(math.exp(rng.normal(0.05, 0.1)), 0.8, 1.35)), roll=float(np.clip(roll, -0.2, 0.2)),
+        zoom=float(np.clip(math.exp(rng.normal(0.05, 0.1)), 0.8, 1.35)),
+        roll=float(np.clip(roll, -0.2, 0.2)),
     )
 
 
 def _reachable(region: str, state: SideState) -> bool:
-    if region in ("maxillary sinus", "ethmoid cavity"):
+    if region in ("maxillary sinus", "common ethmoid cavity"):
         return state.passed(stations.NEEDS[region])
     return region not in stations.NEEDS or state.begun(stations.NEEDS[region])
 
 
 def _draw_view(
-    rng: np.random.Generator, step: anatomy.Step, state: SideState, progress: float, previous: PlannedActivity | None
+    rng: np.random.Generator, step: Step, state: SideState, progress: float, previous: PlannedActivity | None
 ) -> tuple[str, int]:
     """Region and scope. S0 passes through its regions in order; in other steps the endoscope dwells, then moves."""
     views = [v for v in step.views if _reachable(v[0], state)]
