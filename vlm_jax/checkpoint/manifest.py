@@ -37,7 +37,7 @@ def write(directory: epath.Path) -> None:
     entries = {name: _sha256(path) for name, path in _files(directory).items()}
     partial = directory / (NAME + ".part")
     partial.write_text(json.dumps({"sha256": entries}, indent=1, sort_keys=True))
-    partial.rename(directory / NAME)
+    partial.replace(directory / NAME)
 
 
 def exists(directory: epath.Path) -> bool:

@@ -21,6 +21,7 @@ from vlm_jax.errors import EnvironmentFault, UserError
 
 DIRECTORY = "checkpoints"
 ARRAY_ITEMS = ("params", "ema", "train")
+TRAINING_ONLY = ("task_log_variance",)  # parameters of the loss, not of the model
 _POLICY = ocp.checkpoint_managers
 
 
@@ -202,4 +203,5 @@ def restore_for_inference(path: str | epath.Path, step: int | str = "best") -> R
     params = ocp.PyTreeCheckpointHandler().restore(
         directory.resolve() / item, args=ocp.args.PyTreeRestore(abstract, restore_args=arguments)
     )
+    params = {name: value for name, value in params.items() if name not in TRAINING_ONLY}
     return Restored(params, read_meta(directory), int(directory.name), directory)

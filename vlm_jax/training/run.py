@@ -56,8 +56,8 @@ class Run:
 
 
 def say(*lines: str) -> None:
-    """A line for the person, on stderr, from process 0 only."""
-    if jax.process_index() == 0:
+    """Lines for the person, on stderr, from process 0 only."""
+    if lines and jax.process_index() == 0:
         print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 

@@ -27,7 +27,7 @@ def rewind(path: epath.Path, step: int) -> None:
             kept.append(line + "\n")
     partial = path.parent / (path.name + ".part")
     partial.write_text("".join(kept))
-    partial.rename(path)
+    partial.replace(path)
 
 
 class MetricWriter:
