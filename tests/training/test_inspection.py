@@ -38,7 +38,7 @@ def test_counts_and_bytes_are_those_of_real_arrays():
     config = load_config("vlm:micro", {"optim.ema": "0.99"})
     report = inspection.inspect_run(config)
     model = build_model(config, inspection.DEFAULT_LANDMARKS, config.data.vocab_size)
-    params = init_params(model, config, jax.random.key(0))
+    params = jax.jit(lambda key: init_params(model, config, key))(jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert report["parameters"] == count
     # Parameters, two moments and the moving average in float32; the rest are counters and the key.

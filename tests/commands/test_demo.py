@@ -1,0 +1,105 @@
+"""The demo: its stages, what it says when one fails, and its closing table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+
+from vlm_jax import cli
+from vlm_jax.commands import demo
+from vlm_jax.config.load import load_config
+from vlm_jax.errors import UserError
+from vlm_jax.evaluation.summary import best_trivial, summary_table
+
+
+def _row(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high}
+
+
+METRICS = {
+    "fess/landmarks/f1_macro": _row(0.5, 0.45, 0.55),
+    "fess/landmarks/trivial/all_positive/f1_macro": _row(0.3),
+    "fess/landmarks/trivial/prior/f1_macro": _row(0.1),
+    "fess/landmarks/trivial/prior/map": _row(0.9),
+    "fess/anticipate/bleu2": _row(None),
+    "fess/report/rouge_l": _row(0.25),
+    "fess/report/trivial/markov/rouge_l": _row(None),
+}
+
+
+def _args(tmp_path, run_command, *words):
+    _, args = cli.parse(["demo", "--workdir", str(tmp_path), *words])
+    args.run_command = run_command
+    return args
+
+
+def test_the_table_shows_the_strongest_trivial_score_beside_each():
+    lines = summary_table(METRICS, "fess").splitlines()
+    assert lines[1].split() == ["landmarks", "f1_macro", "0.500", "0.450", "-", "0.550", "0.300", "all_positive"]
+    assert lines[2].split() == ["anticipate", "bleu2", "-", "-"]
+    assert lines[3].split() == ["report", "rouge_l", "0.250", "-"]
+    assert len(lines) == 4
+    assert best_trivial(METRICS, "fess", "landmarks", "f1_macro") == ("all_positive", 0.3)
+    assert best_trivial(METRICS, "other", "landmarks", "f1_macro") is None
+
+
+def test_stages_are_commands_that_parse(tmp_path):
+    args = _args(tmp_path, None, "--procedures", "6", "--config.train.steps=3", "--config.data.split=kfold:2:0")
+    stages = dict(demo.stages(args, tmp_path))
+    assert list(stages) == ["simulate", "train", "evaluate", "predict"]
+    for words in stages.values():
+        cli.parse(words)
+    _, train = cli.parse(stages["train"])
+    config = load_config(train.config, train.overrides)
+    assert (config.name, config.train.steps, config.data.split) == ("tiny", 3, "kfold:2:0")
+    assert config.data.path == (str(tmp_path / "data"),)
+    _, simulate = cli.parse(stages["simulate"])
+    assert simulate.procedures in (6, "6") and simulate.out == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize("outcome", [3, UserError("no space")])
+def test_a_stage_that_fails_names_itself_and_how_to_go_on(tmp_path, capsys, outcome):
+    ran = []
+
+    def run_command(argv):
+        ran.append(argv[0])
+        if argv[0] != "train":
+            return 0
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    args = _args(tmp_path, run_command)
+    if isinstance(outcome, int):
+        assert demo.run(args) == outcome
+    else:
+        with pytest.raises(UserError):
+            demo.run(args)
+    assert ran == ["data", "train"]
+    assert f"the stage 'train' stopped; `vlm-jax demo --workdir {tmp_path}` goes on" in capsys.readouterr().err
+
+
+def test_the_whole_demo_in_small_and_again(tmp_path, capsys):
+    """micro for tiny and a few steps: every stage really runs, and a second run finds all of it done."""
+    words = ["demo", "--workdir", str(tmp_path), "--config", "configs/vlm.py:micro", "--procedures", "6"]
+    words += ["--config.train.steps=2", "--config.checkpoint.every=2", "--config.eval.every=0"]
+    words += ["--config.eval.bootstrap=20", "--config.eval.contexts=gold"]
+    assert cli.main(words) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert "fess" in out and "landmarks f1_macro" in out and "report.html" in out and "0.jpg" in out
+    metrics = json.loads((tmp_path / "eval" / "test" / "metrics.json").read_text())
+    assert "fess/landmarks/f1_macro" in metrics
+    rows = [json.loads(line) for line in (tmp_path / "frames.jsonl").read_text().splitlines()]
+    assert rows and not any({"current", "description", "report_sentence"} & set(row) for row in rows)
+    before = (tmp_path / "eval" / "test" / "metrics.json").read_bytes()
+    assert cli.main(words) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert (tmp_path / "eval" / "test" / "metrics.json").read_bytes() == before
+
+
+def test_help_says_what_the_demo_is():
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    assert parser.parse_args([]).workdir == "runs/demo"
