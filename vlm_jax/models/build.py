@@ -34,13 +34,14 @@ def build_model(config: Config, n_landmarks: int, n_tokens: int) -> nn.Module:
 def init_params(model: nn.Module, config: Config, key: jax.Array) -> dict[str, Any]:
     """Fresh float32 parameters. Pure: works under jit (with out_shardings, say) and jax.eval_shape."""
     k, size, data = len(TASKS), config.data.image_size, config.data
-    return model.init(
+    variables: Any = model.init(
         key,
         jnp.zeros((1, 1, size, size, 3), jnp.uint8),
         jnp.ones((1, 1), bool),
         jnp.ones((1, k, data.prompt_length), jnp.int32),
         jnp.ones((1, k, data.target_length), jnp.int32),
-    )["params"]
+    )
+    return dict(variables["params"])
 
 
 def resolve_dtype(name: str) -> Any:

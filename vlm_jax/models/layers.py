@@ -31,6 +31,13 @@ def gelu(x: jax.Array) -> jax.Array:
     return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
+def drop_branches(key: jax.Array, x: jax.Array, rate: jax.Array | float) -> jax.Array:
+    """Zeros the branch x [B, L, D] of a share `rate` of the examples, the others scaled to keep the mean."""
+    keep = 1.0 - jnp.asarray(rate, jnp.float32)
+    kept = jax.random.bernoulli(key, keep, (x.shape[0], 1, 1))
+    return jnp.where(kept, x / keep.astype(x.dtype), 0)
+
+
 class Mlp(nn.Module):
     """Two linear layers with the exact (erf) GELU between them."""
 
@@ -81,15 +88,11 @@ class EncoderBlock(nn.Module):
         return constrain_batch(x), None
 
     def _drop(self, x: jax.Array, drop_path: jax.Array | float, train: bool) -> jax.Array:
-        """Dropout, then drop-path: the whole branch of one example at a time (Huang et al. 2016)."""
+        """Dropout, then drop-path (stochastic depth; Huang et al. 2016)."""
         if not train:
             return x
         x = nn.Dropout(self.dropout)(x, deterministic=self.dropout == 0.0)
-        if not self.stochastic_depth:
-            return x
-        keep = 1.0 - jnp.asarray(drop_path, jnp.float32)
-        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0], 1, 1))
-        return jnp.where(kept, x / keep.astype(x.dtype), 0)
+        return drop_branches(self.make_rng("dropout"), x, drop_path) if self.stochastic_depth else x
 
 
 class Stack(nn.Module):
@@ -119,7 +122,8 @@ class Stack(nn.Module):
             for i, rate in enumerate(rates):
                 x, _ = block(**options, name=f"layer_{i}")(x, mask, rate, train)
             return x
-        scanned = nn.scan(
+        scan: Any = nn.scan  # its annotations take no tuple for in_axes
+        scanned = scan(
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from vlm_jax.config.schema import ModelConfig
@@ -109,7 +110,7 @@ class Vlm(nn.Module):
         memory = self.encode(image, frame_mask, prompt, train=train)
         if not self.text_tasks:
             return Outputs(memory.landmark_logits, None)
-        tokens = target[:, jnp.array(self._task_rows), :-1]
+        tokens = jnp.asarray(target)[:, np.array(self._task_rows), :-1]
         hidden = self.decoder(self.text_encoder.embed(tokens), memory, train=train)
         return Outputs(memory.landmark_logits, self._token_logits(hidden))
 
@@ -121,7 +122,7 @@ class Vlm(nn.Module):
         if "landmarks" in self.tasks:
             row = self._prompt_rows.index(PROMPT_ROWS[0])
             logits = self._landmark_logits(image_tokens, image_mask, prompts[:, row], prompt_mask[:, row], train)
-        rows = jnp.array([self._prompt_rows.index(PROMPT_ROWS[k]) for k in self._task_rows], jnp.int32)
+        rows = np.array([self._prompt_rows.index(PROMPT_ROWS[k]) for k in self._task_rows], np.int32)
         prompts, prompt_mask = prompts[:, rows], prompt_mask[:, rows]
         if not self.text_tasks:
             return Memory(logits, (), prompt_mask, image_mask)
@@ -167,6 +168,7 @@ class Vlm(nn.Module):
 
         A missing frame's tokens are the null embedding, unseen unless the example has no frame at all.
         """
+        frame_mask = jnp.asarray(frame_mask)
         b, f = frame_mask.shape
         tokens = self.image_encoder(image.reshape(b * f, *image.shape[2:]), train=train)
         tokens = tokens.reshape(b, f, *tokens.shape[1:])
@@ -181,7 +183,7 @@ class Vlm(nn.Module):
 
     def _prompt_tokens(self, prompt: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """The prompts that some task reads, encoded [B, U, S, D], and their mask [B, U, S]."""
-        prompt = prompt[:, jnp.array(self._prompt_rows)]
+        prompt = jnp.asarray(prompt)[:, np.array(self._prompt_rows)]
         b, u, s = prompt.shape
         tokens = self.text_encoder(prompt.reshape(b * u, s), train=train).reshape(b, u, s, -1)
         if not self.config.no_text:
