@@ -64,6 +64,7 @@ def test_what_comes_from_outside_is_escaped(html):
 
 def test_scores_stand_beside_trivial_ones(html):
     assert "most_frequent<br><small>trivial" in html and "rolled_out<br><small>context" in html
+    assert "28 activities, 7 groups, simulated" in html
     assert "over all_positive" in html or "over prior" in html
     assert "Undefined here, without a positive: never." in html
 

@@ -49,6 +49,12 @@ def test_anticipate_follows_the_current_description_to_the_end():
     assert answers["markov"]([_activity(None, "y"), _activity(None, "x")]) == [END_WORD, "y"]
 
 
+def test_a_constant_answer_is_a_text_even_where_the_end_is_commoner():
+    training = [_activity("a", "x", END), _activity("b", "y", END), _activity("c", "z", "w")]
+    assert trivial_texts("anticipate", training)["most_frequent"]([training[0]]) == ["w"]
+    assert trivial_texts("anticipate", training[:2])["most_frequent"]([training[0]]) == [END_WORD]
+
+
 def test_report_knows_the_keyword_but_not_the_target():
     training = [
         _sentence("open_nose", START, "we begin"),

@@ -14,6 +14,7 @@ from vlm_jax.evaluation.report_plots import Bar, bars, curves, number
 from vlm_jax.evaluation.report_samples import card, pick
 from vlm_jax.evaluation.report_style import STYLE
 from vlm_jax.evaluation.table import SHOWN
+from vlm_jax.evaluation.units import counted
 
 _TASKS = {
     "landmarks": "Landmarks in view",
@@ -94,7 +95,7 @@ def _task(page: Page, source: str, task: str) -> str:
     prefix = f"{source}/{task}/"
     own = {k.removeprefix(prefix): v for k, v in page.metrics.items() if k.startswith(prefix)}
     any_entry = next(iter(own.values()))
-    size = f"{any_entry['n_units']} {any_entry['unit']}s, {any_entry['n_groups']} groups"
+    size = f"{counted(any_entry['n_units'], any_entry['unit'])}, {counted(any_entry['n_groups'], 'group')}"
     parts = [f'<h3>{_TASKS[task]}</h3><p class="note">{size}, {page.worlds[source]}.</p>', _table(own)]
     if task == "landmarks":
         world = page.worlds[source]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vlm_jax.evaluation.units import counted
+
 SHOWN = (
     "f1_macro", "f1_macro_two_sided", "f1_micro", "f1_weighted", "f1_sample", "precision_macro", "recall_macro",
     "f1_macro_at_0.5", "map", "map_two_sided", "bleu2", "rouge_l", "exact", "cosine_tfidf", "cosine_minilm",
@@ -19,7 +21,7 @@ def table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         prefix = "/".join(scope) + "/"
         own = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
         about = next(iter(own.values()))
-        size = f"{about['n_units']} {about['unit']}s, {about['n_groups']} groups, {about['world']}"
+        size = f"{counted(about['n_units'], about['unit'])}, {counted(about['n_groups'], 'group')}, {about['world']}"
         lines += ["", f"{scope[0]} / {scope[1]} ({size})"]
         lines += [_line(name, own) for name in SHOWN if name in own]
         if own.get("undefined_classes", {}).get("names"):

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from vlm_jax.contract import Record
-from vlm_jax.evaluation.units import as_scored, prompt_text
+from vlm_jax.evaluation.units import END_WORD, as_scored, prompt_text
 from vlm_jax.tasks import TASK_TABLE
 from vlm_jax.text.normalise import normalise, words
 
@@ -34,7 +34,8 @@ def trivial_texts(task: str, training: Sequence[Record]) -> dict[str, Answer]:
     pairs = [(record, as_scored(TASK_TABLE[task].target(record) or "")) for record in training]
     if not pairs:
         return {}
-    default = most_frequent(text for _, text in pairs)
+    # The end is the commonest "next text" where descriptions hardly repeat; as a constant answer it would be too weak.
+    default = most_frequent([text for _, text in pairs if text != END_WORD] or [END_WORD])
     answers: dict[str, Answer] = {
         "most_frequent": lambda records: [default] * len(records),
         "markov": _by_key(lambda record: normalise(prompt_text(task, record)), pairs, default),

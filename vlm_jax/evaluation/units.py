@@ -18,6 +18,11 @@ END_WORD = "end"
 UNIT_NAMES = {"landmarks": "frame", "describe": "activity", "anticipate": "activity", "report": "sentence"}
 
 
+def counted(n: int, unit: str) -> str:
+    """`1 activity`, `2 activities`."""
+    return f"{n} {unit if n == 1 else unit.removesuffix('y') + 'ies' if unit.endswith('y') else unit + 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """One thing to score.
