@@ -72,6 +72,8 @@ class RunData:
         datasets = [open_dataset(path) for path in config.data.path]
         sources = _sources(datasets)
         parts = [build_records(dataset, config.data) for dataset in datasets]
+        if empty := [str(d.path) for d, part in zip(datasets, parts, strict=True) if not len(part)]:
+            raise UserError(f"data.path: '{empty[0]}' has no frame or sentence to learn from; build it again")
         splits = split_sources(parts, config)
         table = RecordTable(parts, [s.groups for s in splits])
         notices = list(dict.fromkeys(n for s in splits for n in s.notices))
@@ -82,14 +84,9 @@ class RunData:
             config, sources, [d.fingerprint for d in datasets], table, splits, parts, labels or own,
             tokenizer or Tokenizer.train((), 0), notices,
         )
-        data._check_not_empty()
         if tokenizer is None:
             data.tokenizer = data._own_tokenizer()
         return data
-
-    def _check_not_empty(self) -> None:
-        if not len(self.table):
-            raise UserError(f"data.path={','.join(self.config.data.path)}: no records; the data sets are empty")
 
     # --- What there is -----------------------------------------------------------------------------------------------
 
