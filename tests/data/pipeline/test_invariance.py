@@ -31,11 +31,13 @@ def prompts_change(data: RunData) -> bool:
     view = data.records("all")
     replaced = {
         i: dataclasses.replace(
-            record, description=shuffled(record.description, rng), next_description=shuffled(record.next_description, rng),
+            record,
+            description=shuffled(record.description, rng),
+            next_description=shuffled(record.next_description, rng),
             report_sentence=shuffled(record.report_sentence, rng),
         )
         for i, record in enumerate(view)
-    }  # fmt: skip
+    }
     for plain, random_targets in itertools.zip_longest(
         data.batches(view, 32), data.batches(view, 32, overrides=replaced)
     ):
