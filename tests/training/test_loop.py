@@ -1,0 +1,100 @@
+"""The main job: train, stop, go on with the same bits, refuse another configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from vlm_jax.checkpoint.store import restore_for_inference
+from vlm_jax.errors import UserError
+from vlm_jax.training import loop as loop_module
+from vlm_jax.training.loop import train
+from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
+from vlm_jax.training.run import set_up
+from vlm_jax.training.writers import rewind
+
+
+def _rows(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def _losses(path):
+    return [(row["step"], row["loss"]) for row in _rows(path) if "loss" in row]
+
+
+def test_train_then_resume_ends_with_the_same_bits(toy_config, tmp_path):
+    settings = (("checkpoint.every", "3"), ("eval.every", "3"), ("train.steps", "6"), ("optim.ema", "0.9"))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(toy_config(*settings), str(whole)) == 0
+    stopped = {"n": 0}
+
+    class StopAtFour(PreemptionWatch):
+        def reached(self, step: int) -> bool:
+            stopped["n"] = step
+            return step == 4
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_module, "PreemptionWatch", StopAtFour)
+        assert train(toy_config(*settings), str(parts)) == EXIT_PREEMPTED
+    assert stopped["n"] == 4 and restore_for_inference(parts, "last").step == 4
+    with (parts / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 5, "loss": 99.0}) + '\n{"step": 5, "lo')  # done, lost, and torn
+    assert train(toy_config(*settings), str(parts)) == 0
+    assert _losses(whole) == _losses(parts)
+    first, second = restore_for_inference(whole, 6), restore_for_inference(parts, 6)
+    jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
+    assert first.meta.thresholds == second.meta.thresholds and first.meta.thresholds
+    assert train(toy_config(*settings), str(whole)) == 0  # nothing left to do
+
+
+def test_validation_and_best(toy_config, tmp_path):
+    config = toy_config(("train.steps", "4"), ("checkpoint.every", "2"), ("eval.every", "1"))
+    assert train(config, str(tmp_path)) == 0
+    rows = [row for row in _rows(tmp_path) if "validation/loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    meta = restore_for_inference(tmp_path).meta
+    assert meta.metrics["loss"] == min(row["validation/loss"] for row in rows if row["step"] % 2 == 0)
+    assert set(meta.thresholds) == {"toy/red", "toy/green", "toy/blue"} and meta.sources["toy"]["world"] == "simulated"
+
+
+def test_tensorboard_and_profile(toy_config, tmp_path):
+    config = toy_config(("train.steps", "14"), ("train.tensorboard", "true"), ("train.profile_steps", "2"))
+    assert train(config, str(tmp_path)) == 0
+    assert list((tmp_path / "tb").glob("events*")) and list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_another_configuration_is_refused_by_key(toy_config, tmp_path):
+    set_up(toy_config(), epath.Path(tmp_path))
+    set_up(toy_config(("train.steps", "40"), ("checkpoint.every", "7")), epath.Path(tmp_path))
+    with pytest.raises(UserError, match="optim.lr"):
+        set_up(toy_config(("optim.lr", "0.5")), epath.Path(tmp_path))
+
+
+def test_a_checkpoint_of_another_shape_is_refused(toy_config, tmp_path):
+    assert train(toy_config(("train.steps", "1")), str(tmp_path)) == 0
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match="mlp/up/kernel is"):
+        train(toy_config(("train.steps", "2"), ("model.decoder.mlp", "48")), str(tmp_path))
+
+
+def test_sigterm_is_noticed_and_handlers_return():
+    before = signal.getsignal(signal.SIGTERM)
+    with PreemptionWatch() as watch:
+        assert not watch.reached(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert watch.reached(2)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_rewind_without_a_file_does_nothing(tmp_path):
+    rewind(epath.Path(tmp_path / "metrics.jsonl"), 3)
+    assert not (tmp_path / "metrics.jsonl").exists()

@@ -1,0 +1,109 @@
+"""One step: accumulation, learned weights, the moving average, what changes and what must not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from vlm_jax.config.schema import LossConfig
+from vlm_jax.training import step as step_module
+from vlm_jax.training.optim import make_schedule, path_name
+from vlm_jax.training.run import Run, set_up
+from vlm_jax.training.state import state_shardings, update_ema
+
+STILL = (("augment.rotate", "0"), ("augment.scale", "0"), ("augment.translate", "0"), ("augment.brightness", "0"),
+         ("augment.contrast", "0"), ("augment.saturation", "0"), ("augment.hue", "0"))
+
+
+def _run(config, tmp_path) -> Run:
+    return set_up(config, epath.Path(tmp_path))
+
+
+def _steps(run: Run, n: int = 2):
+    schedule = make_schedule(run.config.optim, run.config.train.steps)
+    shardings = state_shardings(run.mesh, run.abstract)
+    fn = step_module.make_train_step(run.model, run.tx, run.config, run.context, run.mesh, shardings, schedule)
+    state, history = run.state, []
+    with jax.set_mesh(run.mesh):
+        for batch, _ in zip(run.data.train_batches(run.mesh), range(n), strict=False):
+            state, metrics = fn(state, batch)
+            history.append(jax.device_get(metrics))
+    return state, history
+
+
+def _flat(tree):
+    return {path_name(p): np.asarray(v) for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "learned"])
+def test_accumulated_gradients_equal_those_of_the_whole_batch(toy_config, tmp_path, weighting):
+    common = (*STILL, ("loss.weighting", weighting), ("optim.lr", "0.01"), ("optim.warmup_steps", "0"))
+    whole, first = _steps(_run(toy_config(*common), tmp_path / "a"))
+    parts, second = _steps(_run(toy_config(*common, ("optim.accumulate", "4")), tmp_path / "b"))
+    for a, b in zip(first, second, strict=True):
+        for name in ("loss", "grad_norm", "loss/report", "accuracy/landmarks"):
+            np.testing.assert_allclose(a[name], b[name], rtol=2e-5, err_msg=name)
+    for (name, a), b in zip(_flat(whole.params).items(), _flat(parts.params).values(), strict=True):
+        # Adam divides by the gradient's own size: where that is rounding noise, so is the step.
+        if not name.endswith("key/bias"):
+            np.testing.assert_allclose(a, b, atol=2e-4, err_msg=name)
+
+
+def test_losses_fall_and_every_parameter_that_has_a_gradient_moves(toy_config, tmp_path):
+    run = _run(toy_config(("train.steps", "30"), ("optim.lr", "0.01")), tmp_path)
+    before = _flat(jax.device_get(run.state.params))
+    state, history = _steps(run, 30)
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    after = _flat(state.params)
+    still = {name for name in before if np.array_equal(before[name], after[name])}
+    assert still <= {"null_image", "null_text"}  # no image and no prompt was missing
+
+
+def test_learned_weights_move_and_enter_the_loss(toy_config, tmp_path):
+    state, _ = _steps(_run(toy_config(("loss.weighting", "learned"), ("optim.lr", "0.01")), tmp_path), 3)
+    assert np.abs(state.params["task_log_variance"]).min() > 0
+    means = {"landmarks": jnp.asarray(2.0), "report": jnp.asarray(3.0)}
+    variance = jnp.array([0.5, -0.5])
+    expected = np.exp(-0.5) * 2 + 0.25 + 2 * (np.exp(0.5) * 3 - 0.25)
+    loss = dataclasses.replace(LossConfig(weighting="learned"), report_weight=2.0)
+    np.testing.assert_allclose(step_module.combine(means, loss, variance), expected, rtol=1e-6)
+    np.testing.assert_allclose(step_module.combine(means, loss, None), 8.0)
+
+
+def test_average_follows_the_parameters(toy_config, tmp_path):
+    run = _run(toy_config(("optim.ema", "0.9"), ("optim.lr", "0.01"), ("optim.warmup_steps", "0")), tmp_path)
+    start = _flat(jax.device_get(run.state.ema))
+    state, _ = _steps(run, 1)
+    name = "landmark_head/linear/kernel"
+    rate = min(0.9, 1 / 10)
+    expected = rate * start[name] + (1 - rate) * _flat(state.params)[name]
+    np.testing.assert_allclose(_flat(state.ema)[name], expected, rtol=1e-5)
+    assert state.inference_params is state.ema
+    late = update_ema({"a": jnp.zeros(1)}, {"a": jnp.ones(1)}, 0.9, jnp.asarray(1000))
+    np.testing.assert_allclose(late["a"], 0.1, rtol=1e-5)
+
+
+def test_moments_lie_where_their_parameters_lie(toy_config, tmp_path):
+    run = _run(toy_config(), tmp_path)
+    placed = {path_name(p): s.sharding.spec for p, s in jax.tree_util.tree_flatten_with_path(run.abstract)[0]}
+    moments = [name for name in placed if "/mu/" in name]
+    assert moments
+    for name in moments:
+        assert placed[name] == placed["params/" + name.split("/mu/")[1]]
+
+
+@pytest.mark.parametrize("loss", ["focal", "asymmetric", "class_balanced"])
+def test_every_landmark_loss_trains(toy_config, tmp_path, loss):
+    _, history = _steps(_run(toy_config(("loss.landmarks", loss)), tmp_path), 2)
+    assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in history)
+
+
+def test_one_task_alone_trains(toy_config, tmp_path):
+    for tasks in ("landmarks", "report"):
+        _, history = _steps(_run(toy_config(spec=f"configs/vlm.py:micro,tasks={tasks}"), tmp_path / tasks), 1)
+        assert set(history[0]) >= {"loss", f"loss/{tasks}"} and "loss/describe" not in history[0]
