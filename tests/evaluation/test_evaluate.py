@@ -244,3 +244,9 @@ def test_the_table_shows_trivial_scores_beside(results):
     assert re.search(r"bleu2 .*trivial: most_frequent 0\.\d+, markov", text)
     assert "undefined, without a positive: never" in text
     assert "toy / landmarks (84 frames, 7 groups, simulated)" in text
+
+
+def test_trivial_systems_are_fitted_on_their_own_source(results):
+    metrics, _ = results
+    assert metrics["notes/report/trivial/most_frequent/exact"]["value"] == pytest.approx(1 / 3)
+    assert metrics["toy/report/trivial/most_frequent/exact"]["value"] > 0

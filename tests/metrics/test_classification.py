@@ -68,6 +68,16 @@ def test_average_precision_with_weights_equals_scikit_learn(seed):
             assert own[r, c] == pytest.approx(expected, abs=1e-6)
 
 
+def test_few_distinct_scores_take_the_short_way_to_the_same_value():
+    truth, _, known = _random(2)
+    groups, weights = np.arange(len(truth)) % 4, np.array([[1.0, 0, 2, 1], [0, 3, 0, 1]])
+    for score in (np.full(truth.shape, 0.4), np.round(np.random.default_rng(0).random(truth.shape))):
+        own = average_precisions(score, truth, known, weights, groups)
+        for r, c in np.ndindex(own.shape):
+            expected = sk.average_precision_score(truth[:, c], score[:, c], sample_weight=weights[r, groups])
+            assert own[r, c] == pytest.approx(expected, abs=1e-6)
+
+
 def test_group_weights_stand_for_all_units_of_a_group():
     truth, score, known = _random(1)
     groups = np.arange(len(truth)) % 4

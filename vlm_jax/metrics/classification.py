@@ -107,14 +107,22 @@ def average_precision(
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # last unit of each run of equal scores
     positive, columns = np.asarray(truth)[order].astype(float), np.asarray(groups)[order]
+    if weights.shape[1] * len(ends) <= len(
+        order
+    ):  # few distinct scores, a constant answer say: add up their units first
+        run = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=-1))
+        cell, size = columns * len(ends) + run, weights.shape[1] * len(ends)
+        kept, hits = (np.bincount(cell, w, size).reshape(-1, len(ends)) for w in (np.ones(len(order)), positive))
+        return _ap_steps(np.cumsum(weights @ kept, axis=1), np.cumsum(weights @ hits, axis=1))
     rows = max(1, cells // len(order))
     blocks = (weights[i : i + rows][:, columns] for i in range(0, len(weights), rows))
-    return np.concatenate([_ap_rows(block, positive, ends) for block in blocks])
+    return np.concatenate(
+        [_ap_steps(np.cumsum(b, axis=1)[:, ends], np.cumsum(b * positive, axis=1)[:, ends]) for b in blocks]
+    )
 
 
-def _ap_rows(weights: np.ndarray, positive: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    kept = np.cumsum(weights, axis=1)[:, ends]
-    hits = np.cumsum(weights * positive, axis=1)[:, ends]
+def _ap_steps(kept: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """float[R] from the units and the positives at or above each distinct score, [R, D]."""
     steps = np.diff(hits, axis=1, prepend=0.0)
     return _divide((np.nan_to_num(_divide(hits, kept)) * steps).sum(1), hits[:, -1])
 
