@@ -46,7 +46,7 @@ def per_source(text: str, sources: Sequence[str], key: str) -> dict[str, str]:
 
 def _hint(given: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f", did you mean '{close[0]}'?" if close else ""
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _list(names: Iterable[str], most: int = 6) -> str:
