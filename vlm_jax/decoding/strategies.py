@@ -12,10 +12,11 @@ import numpy as np
 from vlm_jax.decoding import beam as beam_search
 from vlm_jax.decoding import sampling
 from vlm_jax.decoding.generated import Generated
-from vlm_jax.decoding.prefill import prefill
+from vlm_jax.decoding.prefill import Prefilled, prefill
 
 Strategy = Literal["greedy", "beam", "sample"]
 GenerateFn = Callable[..., Generated]
+SearchFn = Callable[[Prefilled, jax.Array | None], tuple[jax.Array, jax.Array]]
 
 
 def make_generate(
@@ -37,8 +38,7 @@ def make_generate(
 
     Args:
       model: has `.text_tasks` (R names) and the methods `encode`, `init_cache`, `decode_step`.
-      strategy: greedy, beam (uses `beam`, `decay`, `length_penalty`) or sample (uses `temperature`, `top_k`, `top_p`
-        and needs a key in every call).
+      strategy: greedy, beam (`beam`, `decay`, `length_penalty`) or sample (`temperature`, `top_k`, `top_p`, and a key).
       length: T, tokens written at most, task token and [EOS] included.
       eos_id: the token that ends a text. task_ids: first target token of each text task.
       allowed: bool[V] or bool[R, V], True = may be emitted (`constraints.vocabulary_mask`); None = all.
@@ -46,29 +46,36 @@ def make_generate(
     Raises:
       ValueError: an argument is out of its range.
     """
+    _check(strategy, length, beam, decay)
+    task_tokens = np.array([task_ids[task] for task in model.text_tasks], np.int32)
+    select = sampling.make_sampler(temperature, top_k, top_p) if strategy == "sample" else sampling.greedy
+
+    def search(start: Prefilled, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        if strategy == "beam":
+            return beam_search.search(start, eos_id=eos_id, allowed=allowed, decay=decay, length_penalty=length_penalty)
+        if strategy == "sample" and key is None:
+            raise ValueError("sampling needs a key: generate(params, image, frame_mask, prompt, key)")
+        stream = jax.random.key(0) if key is None else key
+        return sampling.search(start, select, eos_id=eos_id, allowed=allowed, key=stream)
+
+    return _compiled(model, search, task_tokens, beam if strategy == "beam" else 1, length)
+
+
+def _check(strategy: str, length: int, beam: int, decay: float) -> None:
     if strategy not in ("greedy", "beam", "sample"):
         raise ValueError(f"strategy is {strategy!r}; expected greedy, beam or sample")
     if length < 2 or beam < 1 or decay < 0:
         raise ValueError(f"need length >= 2, beam >= 1, decay >= 0; got {length}, {beam}, {decay}")
-    task_tokens = np.array([task_ids[task] for task in model.text_tasks], np.int32)
-    width = beam if strategy == "beam" else 1
-    select = sampling.make_sampler(temperature, top_k, top_p) if strategy == "sample" else sampling.greedy
 
+
+def _compiled(model: Any, search: SearchFn, task_tokens: np.ndarray, width: int, length: int) -> GenerateFn:
     @jax.jit
     def generate(params, image, frame_mask, prompt, key=None) -> Generated:
-        if strategy == "sample" and key is None:
-            raise ValueError("sampling needs a key: generate(params, image, frame_mask, prompt, key)")
         start = prefill(model, params, image, frame_mask, prompt, task_tokens=task_tokens, width=width, length=length)
-        if not len(task_tokens):
-            empty = jnp.zeros((image.shape[0], 0))
-            return Generated(start.landmark_logits, jnp.zeros((image.shape[0], 0, length), jnp.int32), empty)
-        if strategy == "beam":
-            tokens, scores = beam_search.search(
-                start, eos_id=eos_id, allowed=allowed, decay=decay, length_penalty=length_penalty
-            )
+        if len(task_tokens):
+            tokens, scores = search(start, key)
         else:
-            stream = jax.random.key(0) if key is None else key
-            tokens, scores = sampling.search(start, select, eos_id=eos_id, allowed=allowed, key=stream)
+            tokens, scores = start.tokens[:, :, 0], jnp.zeros((image.shape[0], 0))
         return Generated(start.landmark_logits, tokens, scores)
 
     return generate
