@@ -93,6 +93,23 @@ def test_known_prevalences_over_frames(full):
     assert (labelled > 0).all()
 
 
+def test_reference_view_is_half_of_the_frames():
+    """Over activities in which a landmark comes or goes, labels follow the majority of the frames at 5 a second."""
+    config = SimulatorConfig(seed=2, procedures=4, image_size=16, activities_per_procedure=60)
+    minority, majority = 0, 0
+    for id in procedure_ids(config):
+        bundle = make_procedure(config, id)
+        shares: dict[str, list] = {}
+        for frame in bundle.frames:
+            shares.setdefault(frame.activity or "", []).append(frame.visible)
+        for activity in bundle.activities:
+            share = np.mean(shares[activity.id], axis=0)
+            assert tuple((share >= 0.5).astype(int)) == activity.landmarks
+            minority += int(((share > 0.1) & (share < 0.5)).sum())
+            majority += int(((share >= 0.5) & (share < 0.9)).sum())
+    assert minority and majority
+
+
 def test_info_names_the_settings_and_the_version(monkeypatch):
     info = dataset_info(SHORT)
     assert info.source == "fess" and info.world == "simulated" and info.labels == anatomy.NAMES
