@@ -37,7 +37,7 @@ def decode_image(source: bytes | str | Path, size: int, name: str = "") -> np.nd
     else:
         name = name or str(source)
         data = _read(source, name)
-    return resize_image(_decode(data, name), size)
+    return resize_image(decode_pixels(data, name), size)
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
@@ -60,7 +60,8 @@ def _read(path: str | Path, name: str) -> bytes:
         raise UserError(f"{name}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
-def _decode(data: bytes, name: str) -> np.ndarray:
+def decode_pixels(data: bytes, name: str) -> np.ndarray:
+    """uint8[H, W, 3] at the image's own size; what can't be read as 8-bit RGB is a UserError with `name` in it."""
     if not data:
         raise UserError(f"{name}: an empty file; copy the image again")
     return _decode_jpeg(data, name) if data.startswith(_JPEG) else _decode_other(data, name)

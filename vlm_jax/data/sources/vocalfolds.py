@@ -23,6 +23,7 @@ from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureB
 from vlm_jax.data.files import local_path
 from vlm_jax.data.sources import mask_language
 from vlm_jax.data.store import write_dataset
+from vlm_jax.data.transforms import decode_pixels
 from vlm_jax.errors import UserError
 
 SOURCE = "vocalfolds"
@@ -161,19 +162,16 @@ def read_jpeg(path: Path, size: tuple[int, int]) -> bytes:
     """JPEG bytes of an image of `size` (width, height): a JPEG's own, after decoding it once, or re-encoded at 95."""
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            if image.size != size:
-                raise UserError(f"image '{path}' is {image.size} pixels, its mask {size}: they must agree")
-            if image.mode not in ("RGB", "RGBA", "P", "L"):
-                raise UserError(f"image '{path}' is a {image.mode} image: convert it to 8-bit RGB")
-            if image.format == "JPEG" and image.mode == "RGB":
-                return content
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=95, subsampling=0)
-            return buffer.getvalue()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"image '{path}' can't be read ({error}): fetch it again") from error
+    except OSError as error:
+        raise UserError(f"image '{path}' can't be read ({error.strerror}): fetch it again") from error
+    pixels = decode_pixels(content, f"image '{path}'")
+    if pixels.shape[1::-1] != size:
+        raise UserError(f"image '{path}' is {pixels.shape[1::-1]} pixels, its mask {size}: they must agree")
+    if content.startswith(b"\xff\xd8"):
+        return content
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
 
 
 # --- Rows ------------------------------------------------------------------------------------------------------------
