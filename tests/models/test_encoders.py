@@ -250,11 +250,11 @@ def test_drop_path_keeps_the_expectation():
 def test_remat_and_scan_change_neither_outputs_nor_gradients(remat, scan):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 8)), jnp.float32)
     mask = jnp.asarray([[True, True, False], [True, True, True]])[:, None, None]
-    plain, other = Stack(3, stack_options()), Stack(3, stack_options(), remat=remat, scan=scan)
+    plain, other = Stack(2, stack_options()), Stack(2, stack_options(), remat=remat, scan=scan)
     params = jax.jit(plain.init)(jax.random.key(0), x)["params"]
 
     def restack(tree):
-        layers = [tree[f"layer_{i}"] for i in range(3)]
+        layers = [tree[f"layer_{i}"] for i in range(2)]
         return {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)} if scan else tree
 
     def gradient(stack, params):
@@ -272,22 +272,22 @@ def test_dropout_in_training_only():
     config = TextEncoderConfig(width=8, layers=1, heads=2, mlp=12, positions=8)
     encoder = TextEncoder(config, vocab_size=20, dropout=0.5)
     tokens = jnp.ones((2, 4), jnp.int32)
-    params = encoder.init(jax.random.key(0), tokens)
-    plain = encoder.apply(params, tokens)
-    runs = [encoder.apply(params, tokens, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 1, 2)]
+    params = jax.jit(encoder.init)(jax.random.key(0), tokens)
+    plain = jax.jit(encoder.apply)(params, tokens)
+    train = jax.jit(lambda key: encoder.apply(params, tokens, train=True, rngs={"dropout": key}))
+    runs = [train(jax.random.key(i)) for i in (1, 1, 2)]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
     assert not np.array_equal(runs[0], plain)
-    assert np.array_equal(plain, encoder.apply(params, tokens))
 
 
 def test_bfloat16_activations_float32_parameters():
     config = ImageEncoderConfig(width=8, layers=1, heads=2, mlp=12, patch=8)
     encoder = ImageEncoder(config, 16, dtype=jnp.bfloat16)
     image = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    params = encoder.init(jax.random.key(0), image)
+    params = jax.jit(encoder.init)(jax.random.key(0), image)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    out = encoder.apply(params, image)
-    exact = ImageEncoder(config, 16).apply(params, image)
+    out = jax.jit(encoder.apply)(params, image)
+    exact = jax.jit(ImageEncoder(config, 16).apply)(params, image)
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(out, np.float32), exact, atol=0.06)
