@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
 import traceback
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +76,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def dump(config: Config, path: str | Path) -> None:
+def dump(config: Config, path: str | os.PathLike[str]) -> None:
     """Writes the settings as JSON, whole or not at all."""
     from etils import epath
 
@@ -85,7 +86,7 @@ def dump(config: Config, path: str | Path) -> None:
     partial.replace(target)
 
 
-def read(path: str | Path) -> Config:
+def read(path: str | os.PathLike[str]) -> Config:
     """The settings that `dump` wrote.
 
     Raises:
@@ -127,7 +128,7 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _read_json(path: str | Path) -> dict[str, Any]:
+def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     from etils import epath
 
     try:
