@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +106,7 @@ def test_long_commands_run(block, tmp_path, real_data):
         if command[0] == "make":
             command, place = [*command, f"WORKDIR={work / 'demo'}"], ROOT
         elif words_of(command) is not None:
-            command, place = [str(ROOT / ".venv/bin/python"), "-m", "vlm_jax", *(words_of(command) or [])], work
+            command, place = [sys.executable, "-m", "vlm_jax", *(words_of(command) or [])], work
         else:
             continue
         done = subprocess.run(command, cwd=place, capture_output=True, text=True)
