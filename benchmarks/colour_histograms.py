@@ -93,7 +93,10 @@ def compare(workdir: Path, source: str) -> dict[str, float]:
     train, validation, test = (features(data, split, source) for split in ("train", "validation", "test"))
     in_validation, in_test = fit_scores(train[0], train[1], validation[0], validation[1], [validation[0], test[0]])
     thresholds = choose_thresholds(
-        in_validation, validation[1] == 1, validation[1] >= 0, validation[2],
+        in_validation,
+        validation[1] == 1,
+        validation[1] >= 0,
+        validation[2],
         type(data.labels)(tuple(n for n in data.labels.names if n.startswith(source + "/"))),
     )
     cut = np.array([np.inf if t is None else t for t in thresholds.values()])
@@ -124,8 +127,10 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     scores = compare(args.workdir, args.source)
     own = json.loads((args.workdir / "eval" / "test" / "metrics.json").read_text())
-    rows = {name: {"colour_histograms": value, "run": own[f"{args.source}/{name}"]["value"]} for name, value in
-            scores.items()}
+    rows = {
+        name: {"colour_histograms": value, "run": own[f"{args.source}/{name}"]["value"]}
+        for name, value in scores.items()
+    }
     for name, row in rows.items():
         print(f"{name:32s} histograms {row['colour_histograms']:.3f}   run {row['run']:.3f}")
     if args.out:

@@ -16,9 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 # Most of a test's time on two cores is XLA's: what one worker, or the run before, has compiled is not compiled again.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-# Many tests compile the same small programs: each is compiled once, by whichever worker comes first.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ IGNORE_LABEL = -1
 
 @dataclass(frozen=True, slots=True)
 class Procedure:
-    """One operation. `patient` is the strictest group that the source knows (a cluster of near-duplicate notes, too)."""
+    """One operation. `patient` is the strictest group that the source knows; a cluster of near-duplicate notes, too."""
 
     id: str
     patient: str

@@ -18,8 +18,15 @@ from vlm_jax.errors import EnvironmentFault, UserError
 
 
 def _meta(loss: float = 1.0) -> Meta:
-    return Meta(Config(), ("fess/nasal septum",), "{}", {"fess/nasal septum": 0.4}, batches=3, metrics={"loss": loss},
-                versions=versions())
+    return Meta(
+        Config(),
+        ("fess/nasal septum",),
+        "{}",
+        {"fess/nasal septum": 0.4},
+        batches=3,
+        metrics={"loss": loss},
+        versions=versions(),
+    )
 
 
 def _params(value: float = 1.0):
@@ -97,12 +104,15 @@ def test_no_directory_is_one_line(tmp_path):
         restore_for_inference(tmp_path)
 
 
-@pytest.mark.parametrize("tree, message", [
-    ({"a": {"kernel": jnp.zeros((2, 3))}, "b": jnp.zeros(4)}, r"a/kernel is \(3, 2\)"),
-    ({"a": {"kernel": jnp.zeros((3, 2))}}, "b is not part of this model"),
-    ({"a": {"kernel": jnp.zeros((3, 2))}, "b": jnp.zeros(4), "c": jnp.zeros(1)}, "c is missing"),
-    ({"a": {"kernel": jnp.zeros((3, 2), jnp.bfloat16)}, "b": jnp.zeros(4)}, "bfloat16"),
-])
+@pytest.mark.parametrize(
+    "tree, message",
+    [
+        ({"a": {"kernel": jnp.zeros((2, 3))}, "b": jnp.zeros(4)}, r"a/kernel is \(3, 2\)"),
+        ({"a": {"kernel": jnp.zeros((3, 2))}}, "b is not part of this model"),
+        ({"a": {"kernel": jnp.zeros((3, 2))}, "b": jnp.zeros(4), "c": jnp.zeros(1)}, "c is missing"),
+        ({"a": {"kernel": jnp.zeros((3, 2), jnp.bfloat16)}, "b": jnp.zeros(4)}, "bfloat16"),
+    ],
+)
 def test_another_shape_is_refused_by_name(saved, tree, message):
     store = Store(saved)
     with pytest.raises(UserError, match=message):

@@ -16,14 +16,27 @@ from vlm_jax.simulator.procedure import dataset_info, make_procedure, procedure_
 from vlm_jax.training.loop import train
 
 N_RECORDS = 8
-STILL = {f"augment.{name}": "0" for name in (
-    "rotate", "scale", "translate", "brightness", "contrast", "saturation", "hue", "drop_text"
-)}
+STILL = {
+    f"augment.{name}": "0"
+    for name in ("rotate", "scale", "translate", "brightness", "contrast", "saturation", "hue", "drop_text")
+}
 SETTINGS = {
-    **STILL, "data.group_by": "procedure", "train.batch_size": "8", "train.steps": "150", "train.log_every": "50",
-    "train.tensorboard": "false", "optim.lr": "0.003", "optim.warmup_steps": "10", "data.target_length": "48", "optim.weight_decay": "0",
-    "loss.label_smoothing": "0", "checkpoint.every": "150", "eval.every": "0",
-    "model.image_encoder.width": "64", "model.text_encoder.width": "64", "model.decoder.mlp": "128",
+    **STILL,
+    "data.group_by": "procedure",
+    "train.batch_size": "8",
+    "train.steps": "150",
+    "train.log_every": "50",
+    "train.tensorboard": "false",
+    "optim.lr": "0.003",
+    "optim.warmup_steps": "10",
+    "data.target_length": "48",
+    "optim.weight_decay": "0",
+    "loss.label_smoothing": "0",
+    "checkpoint.every": "150",
+    "eval.every": "0",
+    "model.image_encoder.width": "64",
+    "model.text_encoder.width": "64",
+    "model.decoder.mlp": "128",
 }
 
 

@@ -51,7 +51,9 @@ def _asymmetric_reference(z, y, gamma_positive, gamma_negative, clip):
 def test_asymmetric_equals_its_equations(labelled, clip):
     logits, labels = labelled
     expected = _asymmetric_reference(torch.tensor(logits).double(), torch.tensor(labels).double(), 1.0, 4.0, clip)
-    actual = asymmetric_loss(jnp.asarray(logits), jnp.asarray(labels), gamma_positive=1.0, gamma_negative=4.0, clip=clip)
+    actual = asymmetric_loss(
+        jnp.asarray(logits), jnp.asarray(labels), gamma_positive=1.0, gamma_negative=4.0, clip=clip
+    )
     np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
 
 
@@ -87,7 +89,9 @@ def test_cross_entropy_equals_torch(smoothing):
     rng = np.random.default_rng(1)
     logits, targets = rng.normal(0, 3, (5, 9, 40)).astype(np.float32), rng.integers(0, 40, (5, 9))
     expected = torch.nn.functional.cross_entropy(
-        torch.tensor(logits).reshape(-1, 40), torch.tensor(targets).reshape(-1), reduction="none",
+        torch.tensor(logits).reshape(-1, 40),
+        torch.tensor(targets).reshape(-1),
+        reduction="none",
         label_smoothing=smoothing,
     ).reshape(5, 9)
     actual = smoothed_cross_entropy(jnp.asarray(logits), jnp.asarray(targets), smoothing)

@@ -23,10 +23,15 @@ def batch() -> Batch:
     target = rng.integers(1, 9, (B, len(TASKS), T))
     target[:, :, 4:] = 0
     return Batch(
-        image=np.zeros((B, 1, 2, 2, 3), np.uint8), frame_mask=np.ones((B, 1), bool),
-        landmarks=rng.integers(0, 2, (B, C)).astype(np.int8), landmarks_mask=np.ones((B, C), bool),
-        prompt=np.zeros((B, len(TASKS), 5), np.int32), target=target.astype(np.int32),
-        task_mask=np.ones((B, len(TASKS)), bool), valid=np.ones(B, bool), uid=np.arange(B, dtype=np.int32),
+        image=np.zeros((B, 1, 2, 2, 3), np.uint8),
+        frame_mask=np.ones((B, 1), bool),
+        landmarks=rng.integers(0, 2, (B, C)).astype(np.int8),
+        landmarks_mask=np.ones((B, C), bool),
+        prompt=np.zeros((B, len(TASKS), 5), np.int32),
+        target=target.astype(np.int32),
+        task_mask=np.ones((B, len(TASKS)), bool),
+        valid=np.ones(B, bool),
+        uid=np.arange(B, dtype=np.int32),
     )
 
 
@@ -48,9 +53,9 @@ def test_masked_rows_do_not_count(batch, outputs, name):
             value[2:] = False
         masked = dataclasses.replace(batch, **{field: value})
         part, _ = loss(task, outputs, masked, CONTEXT)
-        half_batch = dataclasses.replace(batch, **{
-            f.name: getattr(batch, f.name)[:2] for f in dataclasses.fields(batch)
-        })
+        half_batch = dataclasses.replace(
+            batch, **{f.name: getattr(batch, f.name)[:2] for f in dataclasses.fields(batch)}
+        )
         half_outputs = SimpleNamespace(
             landmark_logits=outputs.landmark_logits[:2], token_logits=outputs.token_logits[:2]
         )
@@ -91,12 +96,25 @@ def test_states_add_up(batch, outputs):
 
 def test_prompts_and_targets_of_a_record():
     record = Record(
-        uid="a", source="s", procedure="p", group="g", image=b"x", landmarks=(1, 0, None), previous=START,
-        description="now", next_description=END, keyword="antrostomy", context="before", report_sentence="said",
+        uid="a",
+        source="s",
+        procedure="p",
+        group="g",
+        image=b"x",
+        landmarks=(1, 0, None),
+        previous=START,
+        description="now",
+        next_description=END,
+        keyword="antrostomy",
+        context="before",
+        report_sentence="said",
     )
     prompts = {name: task.prompt(record) for name, task in TASK_TABLE.items()}
     assert prompts == {
-        "landmarks": (START,), "describe": (START,), "anticipate": ("now",), "report": ("antrostomy", "before")
+        "landmarks": (START,),
+        "describe": (START,),
+        "anticipate": ("now",),
+        "report": ("antrostomy", "before"),
     }
     assert [task.target(record) for task in TASK_TABLE.values()] == [None, "now", END, "said"]
     assert all(task.carried(record) for task in TASK_TABLE.values())

@@ -44,9 +44,11 @@ def make_bundle(name: str) -> ProcedureBundle:
         text = f"noted {LABELS[code % 3]} finding {code}"
         sentences.append(Sentence(f"{name}-s{i}", name, text, "note", t0, t0 + 1000, "seen", "visual"))
         for j in range(2):
-            frames.append(Frame(
-                f"{uid}-f{j}", name, f"{name}-v", t0 + 400 * j, uid, True, _jpeg(landmarks), landmarks, (0.2,) * 3
-            ))
+            frames.append(
+                Frame(
+                    f"{uid}-f{j}", name, f"{name}-v", t0 + 400 * j, uid, True, _jpeg(landmarks), landmarks, (0.2,) * 3
+                )
+            )
     procedure = Procedure(name, f"patient-{name}", "toy")
     return ProcedureBundle(procedure, (Video(f"{name}-v", name),), tuple(activities), tuple(sentences), frames)
 

@@ -31,9 +31,17 @@ def abstract():
 
 
 def test_updates_equal_torch_adamw():
-    config = dataclasses.replace(Config(), optim=OptimConfig(
-        lr=0.01, warmup_steps=0, end_lr_factor=1.0, weight_decay=0.1, clip_norm=0.5, b2=0.99,
-    ))
+    config = dataclasses.replace(
+        Config(),
+        optim=OptimConfig(
+            lr=0.01,
+            warmup_steps=0,
+            end_lr_factor=1.0,
+            weight_decay=0.1,
+            clip_norm=0.5,
+            b2=0.99,
+        ),
+    )
     rng = np.random.default_rng(0)
     params = {"kernel": jnp.asarray(rng.normal(size=(4, 3)), jnp.float32), "bias": jnp.zeros(3)}
     weights = {k: torch.nn.Parameter(torch.tensor(np.array(v))) for k, v in params.items()}

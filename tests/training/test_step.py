@@ -16,8 +16,15 @@ from vlm_jax.training.optim import make_schedule, path_name
 from vlm_jax.training.run import Run, set_up
 from vlm_jax.training.state import state_shardings, update_ema
 
-STILL = (("augment.rotate", "0"), ("augment.scale", "0"), ("augment.translate", "0"), ("augment.brightness", "0"),
-         ("augment.contrast", "0"), ("augment.saturation", "0"), ("augment.hue", "0"))
+STILL = (
+    ("augment.rotate", "0"),
+    ("augment.scale", "0"),
+    ("augment.translate", "0"),
+    ("augment.brightness", "0"),
+    ("augment.contrast", "0"),
+    ("augment.saturation", "0"),
+    ("augment.hue", "0"),
+)
 
 
 def _run(config, tmp_path) -> Run:

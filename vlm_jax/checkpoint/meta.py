@@ -43,8 +43,12 @@ class Meta:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {**values, "config": to_dict(self.config), "labels": list(self.labels),
-                "quarantine": list(self.quarantine)}
+        return {
+            **values,
+            "config": to_dict(self.config),
+            "labels": list(self.labels),
+            "quarantine": list(self.quarantine),
+        }
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Meta:
@@ -53,8 +57,9 @@ class Meta:
             fields = {f.name: values[f.name] for f in dataclasses.fields(Meta)}
         except (KeyError, TypeError) as error:
             raise UserError(f"the checkpoint's meta item lacks {error}: it was written by another program") from error
-        fields.update(config=from_dict(fields["config"]), labels=tuple(fields["labels"]),
-                      quarantine=tuple(fields["quarantine"]))
+        fields.update(
+            config=from_dict(fields["config"]), labels=tuple(fields["labels"]), quarantine=tuple(fields["quarantine"])
+        )
         return Meta(**fields)
 
 

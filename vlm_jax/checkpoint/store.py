@@ -32,9 +32,12 @@ def _disk_errors(doing: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         text = str(error)
-        for sign, what in (("No space left", "the disk is full"), ("RESOURCE_EXHAUSTED", "the disk is full"),
-                           ("Read-only file system", "the disk is read-only"),
-                           ("Permission denied", "writing is not permitted")):
+        for sign, what in (
+            ("No space left", "the disk is full"),
+            ("RESOURCE_EXHAUSTED", "the disk is full"),
+            ("Read-only file system", "the disk is read-only"),
+            ("Permission denied", "writing is not permitted"),
+        ):
             if sign in text:
                 raise EnvironmentFault(
                     f"{doing} failed: {what}. Earlier checkpoints are untouched; make room and run the same command"
@@ -53,14 +56,17 @@ class Store:
 
     def __init__(self, workdir: str | epath.Path, *, keep_last: int = 2, keep_best: int = 1, read_only: bool = False):
         self.directory = epath.Path(workdir) / DIRECTORY
-        keep = [_POLICY.LatestN(keep_last)]
+        keep: list[Any] = [_POLICY.LatestN(keep_last)]
         if keep_best:
-            keep.append(_POLICY.BestN(get_metric_fn=lambda m: -m["loss"], n=keep_best,
-                                      keep_checkpoints_without_metrics=False))
+            keep.append(
+                _POLICY.BestN(get_metric_fn=lambda m: -m["loss"], n=keep_best, keep_checkpoints_without_metrics=False)
+            )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else _POLICY.AnyPreservationPolicy(keep),
             best_fn=None if read_only else lambda m: -m["loss"],
-            create=not read_only, read_only=read_only, cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
         )
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._manager = ocp.CheckpointManager(self.directory.resolve(), item_handlers=_handlers(), options=options)
@@ -81,7 +87,8 @@ class Store:
             stale.rmtree()  # incomplete, else it would have been resumed from
             self._manager.reload()
         items = {
-            "params": ocp.args.PyTreeSave(params), "train": ocp.args.PyTreeSave(train),
+            "params": ocp.args.PyTreeSave(params),
+            "train": ocp.args.PyTreeSave(train),
             "meta": ocp.args.JsonSave(meta.to_json()),
         }
         if ema is not None:

@@ -242,9 +242,7 @@ class RecordTable:
       rows: int64[n], global rows; what `Batch.uid` holds.
     """
 
-    def __init__(
-        self, parts: Sequence[SourceRecords], groups: Sequence[np.ndarray], rows: np.ndarray | None = None
-    ):
+    def __init__(self, parts: Sequence[SourceRecords], groups: Sequence[np.ndarray], rows: np.ndarray | None = None):
         self._parts = tuple(parts)
         self._groups = tuple(groups)
         self._offsets = np.cumsum([0, *map(len, parts)])

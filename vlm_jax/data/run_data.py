@@ -54,9 +54,7 @@ class RunData:
     broken: dict[int, str] = field(default_factory=dict)
 
     @classmethod
-    def open(
-        cls, config: Config, tokenizer: Tokenizer | None = None, labels: LabelSpace | None = None
-    ) -> RunData:
+    def open(cls, config: Config, tokenizer: Tokenizer | None = None, labels: LabelSpace | None = None) -> RunData:
         """Opens, joins and splits the data sets of `config.data.path`.
 
         Args:
@@ -81,8 +79,15 @@ class RunData:
         if labels is not None and (unknown := [n for n in own.names if n not in labels.names]):
             notices.append(f"labels that the model does not know are left out: {', '.join(unknown)}")
         data = cls(
-            config, sources, [d.fingerprint for d in datasets], table, splits, parts, labels or own,
-            tokenizer or Tokenizer.train((), 0), notices,
+            config,
+            sources,
+            [d.fingerprint for d in datasets],
+            table,
+            splits,
+            parts,
+            labels or own,
+            tokenizer or Tokenizer.train((), 0),
+            notices,
         )
         if tokenizer is None:
             data.tokenizer = data._own_tokenizer()
@@ -219,7 +224,12 @@ class RunData:
     ) -> Iterator[Batch]:
         data = self.config.data
         return read_batches(
-            make_row, batch_size=size, shard=shard, start=start, n_batches=n_batches, threads=data.threads,
+            make_row,
+            batch_size=size,
+            shard=shard,
+            start=start,
+            n_batches=n_batches,
+            threads=data.threads,
             prefetch=data.prefetch,
         )
 

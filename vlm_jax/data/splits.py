@@ -262,8 +262,11 @@ def split_sources(parts: Sequence[SourceRecords], config: Config) -> list[Source
     rules = {text: Rule.parse(text) for text in set(texts.values())}
     splits = [
         split_source(
-            part, rules[texts[part.info.source]], group_by=levels[part.info.source],
-            validation_fraction=config.data.validation_fraction, seed=config.seed,
+            part,
+            rules[texts[part.info.source]],
+            group_by=levels[part.info.source],
+            validation_fraction=config.data.validation_fraction,
+            seed=config.seed,
         )
         for part in parts
     ]

@@ -10,7 +10,7 @@ class Anticipate(TextTask):
     """The only task that reads the current description. The last activity's target is the end."""
 
     name = "anticipate"
-    fields = ("image", "description", "next_description")
+    fields: tuple[str, ...] = ("image", "description", "next_description")
 
     def prompt(self, record: Record) -> tuple[str | None, ...]:
         return (record.description,)

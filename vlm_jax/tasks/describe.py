@@ -10,7 +10,7 @@ class Describe(TextTask):
     """Shares its prompt with the landmarks task, word for word, so that it is encoded once."""
 
     name = "describe"
-    fields = ("image", "previous", "description")
+    fields: tuple[str, ...] = ("image", "previous", "description")
 
     def prompt(self, record: Record) -> tuple[str | None, ...]:
         return (record.previous,)

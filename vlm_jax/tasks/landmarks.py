@@ -16,8 +16,8 @@ from vlm_jax.tasks.losses import label_loss
 class Landmarks:
     """Sees the *previous* description only: the current one names the landmarks in view."""
 
-    name = "landmarks"
-    fields = ("image", "previous", "landmarks")
+    name: str = "landmarks"
+    fields: tuple[str, ...] = ("image", "previous", "landmarks")
 
     def prompt(self, record: Record) -> tuple[str | None, ...]:
         return (record.previous,)

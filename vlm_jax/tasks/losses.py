@@ -10,8 +10,9 @@ import optax
 from vlm_jax.config.schema import LossConfig
 
 
-def asymmetric_loss(logits: jax.Array, labels: jax.Array, *, gamma_positive: float, gamma_negative: float,
-                    clip: float) -> jax.Array:
+def asymmetric_loss(
+    logits: jax.Array, labels: jax.Array, *, gamma_positive: float, gamma_negative: float, clip: float
+) -> jax.Array:
     """Asymmetric loss for multi-label classification (Ridnik et al. 2021, arXiv 2009.14119, eq. 7).
 
     Args:
@@ -50,8 +51,11 @@ def label_loss(logits: jax.Array, labels: jax.Array, config: LossConfig, class_w
         return optax.losses.sigmoid_focal_loss(logits, labels, gamma=config.focal_gamma)
     if config.landmarks == "asymmetric":
         return asymmetric_loss(
-            logits, labels, gamma_positive=config.asymmetric_gamma_positive,
-            gamma_negative=config.asymmetric_gamma_negative, clip=config.asymmetric_clip,
+            logits,
+            labels,
+            gamma_positive=config.asymmetric_gamma_positive,
+            gamma_negative=config.asymmetric_gamma_negative,
+            clip=config.asymmetric_clip,
         )
     plain = optax.losses.sigmoid_binary_cross_entropy(logits, labels)
     if config.landmarks == "class_balanced":

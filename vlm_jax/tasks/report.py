@@ -10,7 +10,7 @@ class Report(TextTask):
     """Keyword-augmented report generation (Bieck et al. 2021; Kunz et al. 2022), with the image beside it."""
 
     name = "report"
-    fields = ("image", "keyword", "context", "report_sentence")
+    fields: tuple[str, ...] = ("image", "keyword", "context", "report_sentence")
 
     def prompt(self, record: Record) -> tuple[str | None, ...]:
         return (record.keyword, record.context)

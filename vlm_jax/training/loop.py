@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import Batch
 from vlm_jax.parallel import distributed
+from vlm_jax.training.clock import StepClock
 from vlm_jax.training.optim import make_schedule
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from vlm_jax.training.profiling import Profiler
@@ -51,6 +51,7 @@ class Loop:
         )
         self.validator = Validator(run)
         self.start = int(run.state.step)
+        self.clock = StepClock(self.start)
         self.writer = MetricWriter(run.workdir, step=self.start, tensorboard=run.config.train.tensorboard)
         self.profiler = Profiler(run.workdir, self.start, run.config.train.profile_steps)
 
@@ -84,29 +85,33 @@ class Loop:
         self.run.store.close()
 
     def _one_step(self, step: int, batches: Iterator[Batch], bar: tqdm) -> None:
-        began = time.perf_counter()
         self.profiler.before(step)
+        self.clock.waiting()
         batch = next(batches)
-        waited = time.perf_counter() - began
+        self.clock.working()
         self.run.state, metrics = self.step_fn(self.run.state, batch)
-        log = step % self.config.train.log_every == 0 or step in (1, self.config.train.steps)
+        log = step % self.config.train.log_every == 0 or step in (self.start + 1, self.config.train.steps)
         if log or (jax.default_backend() == "cpu" and step % _CPU_AWAIT_EVERY == 0):
             jax.block_until_ready(metrics["loss"])
-        if log:
-            self._log(step, metrics, began, waited, bar)
         bar.update(1)
+        if log:
+            self._log(step, metrics, bar)
         self.run.store.poll()
 
-    def _log(self, step: int, metrics: Any, began: float, waited: float, bar: tqdm) -> None:
+    def _log(self, step: int, metrics: Any, bar: tqdm) -> None:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        values |= {"data_wait": waited, "seconds": time.perf_counter() - began}
+        values |= self.clock.lap(step)
         self.writer.write(step, values)
         bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
         if bar.disable and (step % (10 * self.config.train.log_every) == 0 or step == self.config.train.steps):
-            say(f"step {step}/{self.config.train.steps}  loss {values['loss']:.4f}")
+            say(
+                f"step {step}/{self.config.train.steps}  loss {values['loss']:.4f}  "
+                f"{values['seconds_per_step']:.2f} s a step, {values['data_wait']:.0%} waiting for data"
+            )
 
     def _validate(self, step: int) -> tuple[dict[str, float], dict[str, float | None]]:
-        scores, thresholds = self.validator(self.run.state.inference_params)
+        with self.clock.paused():
+            scores, thresholds = self.validator(self.run.state.inference_params)
         self.writer.write(step, {f"validation/{name}": value for name, value in scores.items()})
         return scores, thresholds
 
@@ -115,7 +120,8 @@ class Loop:
         scores, thresholds = self._validate(step) if validate else ({}, {})
         state = self.run.state
         meta = self.run.meta(scores, thresholds)
-        self.run.store.save(step, params=state.params, ema=state.ema, train=train_item(state), meta=meta)
+        with self.clock.paused():
+            self.run.store.save(step, params=state.params, ema=state.ema, train=train_item(state), meta=meta)
 
     def _bar(self, steps: int) -> tqdm:
         shown = sys.stderr.isatty() and jax.process_index() == 0

@@ -35,8 +35,11 @@ def make_schedule(optim: OptimConfig, steps: int) -> optax.Schedule:
     """Linear warm-up from 0 to `lr`, cosine to `lr * end_lr_factor` at `steps`."""
     warmup = min(optim.warmup_steps, max(steps - 1, 0))
     return optax.schedules.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup else optim.lr, peak_value=optim.lr, warmup_steps=warmup,
-        decay_steps=max(steps, warmup + 1), end_value=optim.lr * optim.end_lr_factor,
+        init_value=0.0 if warmup else optim.lr,
+        peak_value=optim.lr,
+        warmup_steps=warmup,
+        decay_steps=max(steps, warmup + 1),
+        end_value=optim.lr * optim.end_lr_factor,
     )
 
 

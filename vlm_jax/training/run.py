@@ -26,8 +26,17 @@ from vlm_jax.training.state import TrainState, init_state
 
 CONFIG_FILE = "config.json"
 # What may change between two runs in one work directory: how long, how often, how it is watched and where it runs.
-MAY_DIFFER = ("train.steps", "train.log_every", "train.profile_steps", "train.tensorboard", "checkpoint.", "eval.",
-              "parallel.", "data.threads", "data.prefetch")
+MAY_DIFFER = (
+    "train.steps",
+    "train.log_every",
+    "train.profile_steps",
+    "train.tensorboard",
+    "checkpoint.",
+    "eval.",
+    "parallel.",
+    "data.threads",
+    "data.prefetch",
+)
 
 
 @dataclass
@@ -50,8 +59,14 @@ class Run:
         """What is saved beside the arrays of this moment."""
         sources = {name: {"world": info.world, "licence": info.licence} for name, info in self.data.sources.items()}
         return Meta(
-            config=self.config, labels=self.data.labels.names, tokenizer=self.data.tokenizer.to_json(),
-            thresholds=thresholds, batches=int(self.state.step), sources=sources, metrics=metrics, versions=versions(),
+            config=self.config,
+            labels=self.data.labels.names,
+            tokenizer=self.data.tokenizer.to_json(),
+            thresholds=thresholds,
+            batches=int(self.state.step),
+            sources=sources,
+            metrics=metrics,
+            versions=versions(),
         )
 
 

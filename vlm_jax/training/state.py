@@ -20,7 +20,7 @@ from vlm_jax.training.optim import path_name
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that changes while training.
+    """Everything that changes while training; its twins hold abstract arrays or shardings in the same places.
 
     Attributes:
       step: int32[], optimiser steps taken.
@@ -30,11 +30,11 @@ class TrainState:
       key: uint32[2], the root of every random stream; `fold_in(step)` makes a step's key.
     """
 
-    step: jax.Array
+    step: Any
     params: Any
     opt_state: Any
     ema: Any
-    key: jax.Array
+    key: Any
 
     def replace(self, **changes: Any) -> TrainState:
         """A copy with some fields changed."""
@@ -60,7 +60,10 @@ def build_state(config: Config, model: Any, tx_fn: Any, key: jax.Array) -> Train
         params = {**params, "task_log_variance": jnp.zeros((len(config.tasks),), jnp.float32)}
     ema = jax.tree.map(jnp.copy, params) if config.optim.ema > 0 else None
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=tx_fn(params).init(params), ema=ema,
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx_fn(params).init(params),
+        ema=ema,
         key=jax.random.key_data(jax.random.fold_in(key, 1)),
     )
 
@@ -83,7 +86,10 @@ def state_shardings(mesh: Mesh, abstract: TrainState) -> TrainState:
         return replicated
 
     return TrainState(
-        step=replicated, params=params, ema=None if abstract.ema is None else params, key=replicated,
+        step=replicated,
+        params=params,
+        ema=None if abstract.ema is None else params,
+        key=replicated,
         opt_state=jax.tree_util.tree_map_with_path(like_param, abstract.opt_state),
     )
 

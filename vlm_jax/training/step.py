@@ -35,8 +35,10 @@ def combine(means: Metrics, loss: LossConfig, log_variance: jax.Array | None, sh
     weights = task_weights(loss, tuple(means))
     if log_variance is None:
         return sum((weights[n] * value for n, value in means.items()), start=jnp.zeros(()))
-    terms = [weights[n] * (jnp.exp(-s) * value + share * s / 2)
-             for (n, value), s in zip(means.items(), log_variance, strict=True)]
+    terms = [
+        weights[n] * (jnp.exp(-s) * value + share * s / 2)
+        for (n, value), s in zip(means.items(), log_variance, strict=True)
+    ]
     return jnp.stack(terms).sum()
 
 
@@ -52,8 +54,13 @@ def make_loss(model: Any, config: Config, context: LossContext) -> Callable[...,
     def loss(params: Any, batch: Batch, counts: Metrics, key: jax.Array | None) -> tuple[jax.Array, Any]:
         rngs = {} if key is None else {"dropout": key}
         outputs = model.apply(
-            {"params": params}, batch.image, batch.frame_mask, batch.prompt, batch.target,
-            train=key is not None, rngs=rngs,
+            {"params": params},
+            batch.image,
+            batch.frame_mask,
+            batch.prompt,
+            batch.target,
+            train=key is not None,
+            rngs=rngs,
         )
         means, states = {}, {}
         for name in config.tasks:
@@ -91,8 +98,15 @@ def accumulate_gradients(loss: Any, params: Any, batch: Batch, counts: Metrics, 
     return jax.lax.scan(add, zeros, (parts, jnp.arange(n)))[0]
 
 
-def make_train_step(model: Any, tx: optax.GradientTransformation, config: Config, context: LossContext, mesh: Mesh,
-                    shardings: TrainState, schedule: optax.Schedule) -> TrainStep:
+def make_train_step(
+    model: Any,
+    tx: optax.GradientTransformation,
+    config: Config,
+    context: LossContext,
+    mesh: Mesh,
+    shardings: TrainState,
+    schedule: optax.Schedule,
+) -> TrainStep:
     """Compiles lazily to one program over the mesh; the state is donated.
 
     Metrics: `loss`, `grad_norm`, `lr`, `loss/<task>` and each task's own (means over the global batch).
@@ -102,7 +116,7 @@ def make_train_step(model: Any, tx: optax.GradientTransformation, config: Config
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        batch = dataclasses.replace(batch, image=augment(augment_key, batch.image, config.augment))
+        batch = dataclasses.replace(batch, image=augment(augment_key, jnp.asarray(batch.image), config.augment))
         counts = _counts(config, batch)
         (value, (means, states)), gradients = accumulate_gradients(
             loss, state.params, batch, counts, dropout_key, config.optim.accumulate

@@ -44,8 +44,11 @@ class Validator:
             activities = [view.activity(int(row)) or "" for row in self.rows]
             cut = slice(0, len(self.rows))
             thresholds = choose_thresholds(
-                np.concatenate(probabilities)[cut], np.concatenate(truths)[cut], np.concatenate(known)[cut],
-                activities, self.run.data.labels,
+                np.concatenate(probabilities)[cut],
+                np.concatenate(truths)[cut],
+                np.concatenate(known)[cut],
+                activities,
+                self.run.data.labels,
             )
         return self._scores(totals), thresholds
 
