@@ -15,9 +15,10 @@ from vlm_jax.contract import END, START, TASKS, Batch, DatasetInfo, LabelSpace, 
 from vlm_jax.data.collate import NO_CHANGES, Changes, Collator, Row
 from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
-from vlm_jax.data.records import NONE, RecordTable, SourceRecords, build_records
+from vlm_jax.data.records import RecordTable, SourceRecords, build_records
 from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
 from vlm_jax.data.store import Dataset, open_dataset
+from vlm_jax.data.texts import cut_texts, texts_of
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import UserError
 from vlm_jax.text.normalise import mirror
@@ -91,6 +92,7 @@ class RunData:
         )
         if tokenizer is None:
             data.tokenizer = data._own_tokenizer()
+        data.notices += cut_texts(data.tokenizer, data.train_texts(), config.data)
         return data
 
     # --- What there is -----------------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ class RunData:
         """Every text that training may read or write, sorted, each once; of the training split alone."""
         found: set[str] = set()
         for part, split in zip(self.parts, self.splits, strict=True):
-            found |= _texts(part, np.flatnonzero(split.codes == SPLITS.index("train")))
+            found |= texts_of(part, np.flatnonzero(split.codes == SPLITS.index("train")))
         return sorted(found - {START, END})
 
     def label_counts(self) -> tuple[np.ndarray, np.ndarray]:
@@ -270,10 +272,6 @@ class RunData:
         return decode_image(encoded, self.config.data.image_size, record.uid)
 
 
-_ACTIVITY_TEXTS = ("previous", "description", "next_description")
-_SENTENCE_TEXTS = ("keyword", "context", "report_sentence")
-
-
 def _sources(datasets: Sequence[Dataset]) -> dict[str, DatasetInfo]:
     """{source: info}; two data sets of one source must agree on labels and share no procedure."""
     sources: dict[str, DatasetInfo] = {}
@@ -290,15 +288,3 @@ def _sources(datasets: Sequence[Dataset]) -> dict[str, DatasetInfo]:
                 )
             procedures.add((info.source, procedure.id))
     return sources
-
-
-def _texts(part: SourceRecords, rows: np.ndarray) -> set[str]:
-    """Texts of these records, each activity and each sentence looked at once."""
-    found: set[str | None] = set()
-    for column, names in ((part.activity, _ACTIVITY_TEXTS), (part.sentence, _SENTENCE_TEXTS)):
-        places, first = np.unique(column[rows], return_index=True)
-        for place, i in zip(places.tolist(), first.tolist(), strict=True):
-            if place != NONE:
-                record = part.record(int(rows[i]), "", image=False)
-                found |= {getattr(record, name) for name in names}
-    return {text for text in found if text}

@@ -1,0 +1,39 @@
+"""The texts of a run's records, and whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlm_jax.config.schema import DataConfig
+from vlm_jax.data.records import NONE, SourceRecords
+from vlm_jax.text.tokenizer import Tokenizer
+
+_ACTIVITY_TEXTS = ("previous", "description", "next_description")
+_SENTENCE_TEXTS = ("keyword", "context", "report_sentence")
+
+
+def texts_of(part: SourceRecords, rows: np.ndarray) -> set[str]:
+    """Texts of these records, each activity and each sentence looked at once."""
+    found: set[str | None] = set()
+    for column, names in ((part.activity, _ACTIVITY_TEXTS), (part.sentence, _SENTENCE_TEXTS)):
+        places, first = np.unique(column[rows], return_index=True)
+        for place, i in zip(places.tolist(), first.tolist(), strict=True):
+            if place != NONE:
+                record = part.record(int(rows[i]), "", image=False)
+                found |= {getattr(record, name) for name in names}
+    return {text for text in found if text}
+
+
+def cut_texts(tokenizer: Tokenizer, texts: Sequence[str], data: DataConfig) -> list[str]:
+    """One line where training texts are longer than a target may be: their ends would be neither learned nor said."""
+    room = data.target_length - 2  # the task token and [EOS]
+    lengths = [len(tokenizer.encode(text)) for text in texts]
+    long = sum(length > room for length in lengths)
+    if not long:
+        return []
+    return [
+        f"{long} of {len(texts)} training texts are cut at data.target_length={data.target_length}; "
+        f"the longest needs {max(lengths) + 2}"
+    ]
