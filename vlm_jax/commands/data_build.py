@@ -9,6 +9,7 @@ from pathlib import Path
 HELP = """Bring a public data set, or your own by an adapter, into the one form on disk.
 
 A build that was cut off goes on where it stopped when the same command is run again.
+
 example:
   vlm-jax data build --source vocalfolds --input downloads/vocalfolds --out data/vocalfolds
 """

@@ -7,6 +7,7 @@ import argparse
 HELP = """The data doctor: look for broken images, leaks, and rows that contradict each other.
 
 Exit code 0 without errors (warnings allowed), 2 with errors.
+
 example:
   vlm-jax data check data/vocalfolds
 """

@@ -23,9 +23,12 @@ SETTINGS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; their defaults are those of `SimulatorConfig`."""
+    from vlm_jax.simulator.config import SimulatorConfig
+
     parser.add_argument("--out", required=True, metavar="DIR", help="the data set is written here")
     for name, (kind, text) in SETTINGS.items():
-        parser.add_argument(f"--{name}", type=kind, metavar="N", help=text)
+        default = getattr(SimulatorConfig, name)
+        parser.add_argument(f"--{name}", type=kind, metavar="N", help=f"{text}; default: {default:g}")
 
 
 def run(args: argparse.Namespace) -> int:

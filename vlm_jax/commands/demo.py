@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Every stage in turn, each by `args.run_command(argv)`; one that fails names itself, and a second run goes on."""
-    workdir = Path(args.workdir)
+    from vlm_jax.commands.work_directory import work_directory
+
+    workdir = Path(work_directory(args.workdir, local=True))
     for name, argv in stages(args, workdir):
         if name == "predict":
             from vlm_jax.inference.examples import write_examples

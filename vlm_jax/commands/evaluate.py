@@ -7,7 +7,10 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etils import epath
 
 HELP = """Score a trained model on a split, every score beside the trivial ones.
 
@@ -35,16 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all is written."""
+    from vlm_jax.commands.work_directory import work_directory
     from vlm_jax.decoding.system import System
     from vlm_jax.evaluation.run import evaluate
     from vlm_jax.evaluation.table import table
 
-    where = args.workdir or args.checkpoint
-    system = System.from_checkpoint(where, args.step)
+    flag = "--checkpoint" if args.workdir is None else "--workdir"
+    where = work_directory(args.checkpoint if args.workdir is None else args.workdir, flag)
+    out = _out(where, args)
+    system = System.from_checkpoint(str(where), args.step)
     data = _data(system, args.data)
     for notice in data.notices:
         print(notice, file=sys.stderr)
-    out = Path(args.out) if args.out else _base(Path(where)) / "eval" / args.split
     contexts = args.contexts.split(",") if args.contexts else None
     metrics = evaluate(system, data, args.split, out, contexts=contexts)
     print(json.dumps(metrics, indent=1) if args.json else table(metrics))
@@ -62,7 +67,20 @@ def _data(system: Any, paths: str | None) -> Any:
     return RunData.open(config, system.tokenizer, system.labels)
 
 
-def _base(where: Path) -> Path:
+def _out(where: epath.Path, args: argparse.Namespace) -> Path:
+    """Where the results go: beside the checkpoints, or to --out. They are written to a local disk."""
+    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.errors import UserError
+
+    if args.out is not None:
+        return Path(work_directory(args.out, "--out", local=True))
+    out = _base(where) / "eval" / args.split
+    if "://" in str(out):
+        raise UserError(f"results are written to a local disk, not to {out}: give --out DIR")
+    return Path(work_directory(str(out), "the results' directory", local=True))
+
+
+def _base(where: epath.Path) -> epath.Path:
     """The work directory of what was named: a step's directory lies in WORKDIR/checkpoints/."""
     for folder in (where, where.parent):
         if folder.name == "checkpoints":

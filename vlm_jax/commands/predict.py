@@ -7,9 +7,10 @@ import sys
 
 HELP = """Predict landmarks and texts for images, folders and JSON lines.
 
-One JSON object an image goes to --out (all of them or none), or to stdout.
+One JSON object an image goes to --out (all of them or none), or to stdout. The checkpoint brings tokenizer, label names and thresholds.
+
 example:
-  vlm-jax predict --checkpoint runs/demo frames/ --keyword septum --out predictions.jsonl
+  vlm-jax predict --checkpoint runs/demo frames/ --keyword "septal deviation" --out predictions.jsonl
 """
 
 
@@ -18,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="work directory, or one step's directory")
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
                         help="image, folder, or .jsonl of {image, keyword, context, previous, current}")  # fmt: skip
-    parser.add_argument("--keyword", help="step code of the next report sentence, where an input gives none")
-    parser.add_argument("--context", help="the most recent report sentence(s); [START] = the report starts here")
-    parser.add_argument("--previous", help="description of the previous activity; [START] = the procedure starts here")
-    parser.add_argument("--current", help="description of the current activity, for what comes next")
-    parser.add_argument("--step", default="best", help="best (default), last or a number")
+    parser.add_argument("--keyword", metavar="TEXT", help="step code of the next report sentence, where an input gives none")
+    parser.add_argument("--context", metavar="TEXT", help="the most recent report sentence(s); [START] = the report starts here")
+    parser.add_argument("--previous", metavar="TEXT", help="description of the previous activity; [START] = the procedure starts here")
+    parser.add_argument("--current", metavar="TEXT", help="description of the current activity, for what comes next")
+    parser.add_argument("--step", default="best", metavar="N|best|last", help="which checkpoint (default: best)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the run was configured")
     parser.add_argument("--batch_size", type=int, metavar="N", help="rows of every batch; default: fits the input")
     parser.add_argument("--out", metavar="FILE.jsonl", help="default: stdout")
@@ -31,14 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0; 2 for a bad input (nothing is written then), 1 for a full disk."""
+    from vlm_jax.commands.work_directory import work_directory
     from vlm_jax.errors import UserError
     from vlm_jax.inference.inputs import collect
     from vlm_jax.inference.load import load
     from vlm_jax.inference.output import json_lines, track
     from vlm_jax.inference.request import TEXTS
 
+    checkpoint = str(work_directory(args.checkpoint, "--checkpoint"))
+    if args.out is not None and "://" in args.out:
+        raise UserError(f"--out '{args.out}' is remote: predictions are written to a local file; copy it afterwards")
     requests = collect(args.inputs, {name: getattr(args, name) for name in TEXTS})
-    predictor = load(args.checkpoint, args.step, args.dtype, args.batch_size)
+    predictor = load(checkpoint, args.step, args.dtype, args.batch_size)
     bad: list[str] = []
     on_bad = (lambda _, error: bad.append(str(error))) if args.skip_bad else None
     written = 0

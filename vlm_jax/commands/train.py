@@ -6,6 +6,8 @@ import argparse
 
 HELP = """Train a model, or go on with one: the same command resumes where it stopped.
 
+DIR of --workdir may be a local directory or gs://BUCKET/... (extra gcs); data sets are local.
+
 example:
   vlm-jax train --config configs/vlm.py:tiny --workdir runs/tiny --config.data.path=DIR
 """
@@ -19,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when done, 3 when preempted and saved."""
+    from vlm_jax.commands.work_directory import work_directory
     from vlm_jax.config.load import load_config
     from vlm_jax.errors import UserError
     from vlm_jax.training.loop import train
@@ -26,4 +29,4 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     if not config.data.path:
         raise UserError("no data: give --config.data.path=DIR, as `vlm-jax data simulate|build --out DIR` named it")
-    return train(config, args.workdir)
+    return train(config, str(work_directory(args.workdir)))
