@@ -1,8 +1,8 @@
 """The command line: `vlm-jax COMMAND ... --config FILE:ARG --config.a.b=value`, and `python -m vlm_jax`, the same.
 
-Exit codes: 0 done, 1 anything else (a full disk, a lost peer), 2 usage or bad input, 3 preempted and saved. A command
-is one file of `vlm_jax/commands/` with HELP, add_arguments(parser) and run(args), and one row of the table here.
-Nothing heavy is imported before the command runs.
+Exit codes: 0 done, 1 anything else (a full disk, a lost peer), 2 usage or bad input, 3 preempted and saved, 130
+interrupted (Ctrl-C). A command is one file of `vlm_jax/commands/` with HELP, add_arguments(parser) and run(args), and
+one row of the table here. Nothing heavy is imported before the command runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMMANDS: dict[str, str] = {
 """Command -> the module that is it."""
 
 _PREFIX = "--config."
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +70,7 @@ def test_overrides_are_parsed_by_the_type_of_the_field():
             ("name", "x"),
             ("tasks", "('report',)".replace("'", "")),
             ("model.image_encoder.mean", "0.1,0.2,0.3"),
-            ("data.split", "fess=kfold:3:0,vocalfolds=loo:2"),
+            ("data.split", "fess=kfold:3:0,vocalfolds=loo:patient2"),
             ("data.group_by", "fess=procedure,vocalfolds=sequence"),
         ],
     )
@@ -195,6 +197,32 @@ def test_files_that_are_not_settings(tmp_path):
     odd.write_text("seed = 1")
     with pytest.raises(UserError, match=r"must end in \.py"):
         load_config(str(odd))
+
+
+def test_a_disk_that_fills_leaves_the_old_settings_and_no_part(tmp_path):
+    """The limit on a file's size stands for the end of the disk: the system really writes a part, then refuses."""
+    path = tmp_path / "config.json"
+    config = load_config("vlm:micro")
+    dump(config, path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError) as refused:
+            dump(dataclasses.replace(config, seed=7), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert refused.value.errno == errno.EFBIG
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"] and read(path) == config
+
+
+def test_only_a_pair_of_brackets_is_taken_off_a_list():
+    def parsed(raw):
+        return values.parse("data.path", raw)
+
+    assert parsed("(a,b)") == parsed("[a, b]") == parsed(" a,b ") == ("a", "b")
+    assert parsed("runs/a (old),runs/b [new]") == ("runs/a (old)", "runs/b [new]")
+    assert parsed("(a],b") == ("(a]", "b") and parsed("a)") == ("a)",) and parsed("(") == ("(",)
+    assert parsed("()") == parsed("") == ()
 
 
 def test_diff_names_the_keys_that_differ():

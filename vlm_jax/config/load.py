@@ -82,8 +82,12 @@ def dump(config: Config, path: str | os.PathLike[str]) -> None:
 
     target = epath.Path(path)
     partial = target.with_name(target.name + ".partial")
-    partial.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-    partial.replace(target)
+    try:
+        partial.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read(path: str | os.PathLike[str]) -> Config:

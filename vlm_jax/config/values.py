@@ -75,7 +75,7 @@ def parse(key: str, raw: str, kind: Any = None) -> Any:
         kind = leaves()[key]
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)[0]
-        parts = [part.strip() for part in raw.strip().strip("()[]").split(",")]
+        parts = [part.strip() for part in _unbracketed(raw.strip()).split(",")]
         return coerce(key, [parse(key, part, inner) for part in parts if part], kind)
     if kind is str:
         return raw
@@ -83,6 +83,11 @@ def parse(key: str, raw: str, kind: Any = None) -> Any:
         return _BOOLS[raw.strip().lower()] if kind is bool else coerce(key, kind(raw.strip()), kind)
     except (ValueError, KeyError):
         raise UserError(f"config key {key!r} expects {type_name(kind)}, got {raw!r}") from None
+
+
+def _unbracketed(text: str) -> str:
+    """`(a,b)` and `[a,b]` as Python prints them are `a,b`; a bracket without its partner belongs to the value."""
+    return text[1:-1] if (text[:1], text[-1:]) in (("(", ")"), ("[", "]")) else text
 
 
 def coerce(key: str, value: Any, kind: Any) -> Any:
