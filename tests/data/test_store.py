@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence
+from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence, Video
 from vlm_jax.data import store
 from vlm_jax.data.store import open_dataset, write_dataset
 from vlm_jax.errors import EnvironmentFault, UserError
@@ -195,6 +195,12 @@ def test_other_arguments_are_refused(toy, tmp_path):
         (lambda b: dataclasses.replace(b, procedure=dataclasses.replace(b.procedure, id="x")), "asked for"),
         (lambda b: dataclasses.replace(b, videos=()), "names video"),
         (lambda b: replace_first(b, "sentences", procedure="x"), "belongs to"),
+        (
+            lambda b: dataclasses.replace(
+                replace_first(b, "sentences", t0=0, t1=100), videos=(*b.videos, Video("more", b.procedure.id))
+            ),
+            "has 2 videos and a sentence names none",
+        ),
         (lambda b: replace_first(b, "sentences", keyword="x"), "closed list"),
         (lambda b: replace_first(b, "activities", landmarks=(1,)), "1 landmarks, the data set has 2 labels"),
         (lambda b: replace_first(b, "activities", t1=0), "not after its start"),

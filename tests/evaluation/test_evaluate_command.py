@@ -57,7 +57,7 @@ def test_other_data_and_another_place(workdir, data_paths, tmp_path, capsys):
         ([], "--workdir --checkpoint"),
         (["--workdir", "X", "--contexts", "silver"], "unknown context 'silver'"),
         (["--workdir", "X", "--split", "tests"], "invalid choice: 'tests'"),
-        (["--workdir", "X", "--data", "/nowhere"], "'/nowhere' is not a data set"),
+        (["--workdir", "X", "--data", "/nowhere"], "'/nowhere' does not exist"),
     ],
 )
 def test_mistakes_are_one_line(workdir, capsys, arguments, line):

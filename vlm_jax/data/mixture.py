@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vlm_jax.data.streams import stream
 from vlm_jax.errors import UserError
 
 BLOCK = 4096
@@ -56,7 +57,7 @@ class Mixture:
         self._order = functools.lru_cache(maxsize=2 * len(rows) + 2)(self._new_order)
 
     def _new_order(self, source: int, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self._seed, source, epoch)).permutation(self._rows[source])
+        return stream("mixture", self._seed, source, epoch).permutation(self._rows[source])
 
     def row(self, slot: int) -> int:
         """The global row of the record in slot `slot` of training (batch i holds slots i * B to (i + 1) * B - 1)."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from vlm_jax.config.schema import DataConfig
-from vlm_jax.contract import END, IGNORE_LABEL, START, DatasetInfo, Label, Record, Sentence
+from vlm_jax.contract import IGNORE_LABEL, DatasetInfo, Label, Record
+from vlm_jax.data.joins import (
+    NONE,
+    WindowPicker,
+    join_activities,
+    join_contexts,
+    join_reports,
+    several_videos,
+)
 
 if TYPE_CHECKING:
     from vlm_jax.data.store import Dataset
@@ -18,24 +25,6 @@ if TYPE_CHECKING:
 Level = Literal["patient", "procedure", "sequence"]
 LEVELS: tuple[Level, ...] = ("patient", "procedure", "sequence")
 """What records may be grouped by for a split, the strictest first."""
-
-NONE = -1
-
-CONTEXT_SENTENCES = 1
-"""How many sentences before the one to write go into its prompt (one: Bieck et al. 2021)."""
-
-
-def join_context(sentences: Sequence[str]) -> str:
-    """The context of the next sentence: the last ones written, or START where there is none yet."""
-    return " ".join(sentences[-CONTEXT_SENTENCES:]) if sentences else START
-
-
-@dataclass(frozen=True)
-class _Neighbours:
-    """Texts before and after an activity in its video."""
-
-    previous: str | None
-    following: str | None
 
 
 class SourceRecords:
@@ -55,10 +44,10 @@ class SourceRecords:
         tables = dataset.tables
         self._procedure_place = {p.id: i for i, p in enumerate(tables.procedures)}
         self._activity_place = {a.id: i for i, a in enumerate(tables.activities)}
-        self._has_descriptions = any(a.description is not None for a in tables.activities)
-        self._neighbours = self._join_activities()
-        self._reports = self._join_reports()
-        self._context = self._join_contexts()
+        self._neighbours = join_activities(tables.activities)
+        self._reports = join_reports(tables.sentences)
+        self._context = join_contexts(tables.sentences)
+        self._ambiguous = several_videos(tables)
         columns = [part for i in range(len(tables.procedures)) for part in self._procedure_rows(i)]
         stacked = np.array(columns, dtype=np.int64).reshape(len(columns), 4)
         self.frame, self.activity, self.sentence, self.procedure = stacked.T
@@ -67,36 +56,6 @@ class SourceRecords:
         return len(self.frame)
 
     # --- Building ----------------------------------------------------------------------------------------------------
-
-    def _join_activities(self) -> list[_Neighbours]:
-        """Neighbours within the same procedure and video, by time."""
-        activities = self.dataset.tables.activities
-        chains: dict[tuple[str, str], list[int]] = {}
-        for i in sorted(range(len(activities)), key=lambda i: (activities[i].t0, activities[i].t1)):
-            chains.setdefault((activities[i].procedure, activities[i].video), []).append(i)
-        out = [_Neighbours(None, None)] * len(activities)
-        for chain in chains.values():
-            texts = [START if self._has_descriptions else None]
-            texts += [activities[i].description for i in chain]
-            texts.append(END if self._has_descriptions else None)
-            for place, i in enumerate(chain):
-                out[i] = _Neighbours(texts[place], texts[place + 2])
-        return out
-
-    def _join_reports(self) -> dict[str, list[int]]:
-        """procedure id -> its sentences, in the order of the report."""
-        reports: dict[str, list[int]] = {}
-        for i, sentence in enumerate(self.dataset.tables.sentences):
-            reports.setdefault(sentence.procedure, []).append(i)
-        return reports
-
-    def _join_contexts(self) -> list[str]:
-        sentences = self.dataset.tables.sentences
-        out = [START] * len(sentences)
-        for report in self._reports.values():
-            for place, i in enumerate(report):
-                out[i] = join_context([sentences[j].text for j in report[:place]])
-        return out
 
     @cached_property
     def _frames_of(self) -> dict[str, np.ndarray]:
@@ -117,13 +76,22 @@ class SourceRecords:
             yield from ((NONE, NONE, i, procedure) for i in report)
             return
         index = self.dataset.frames
-        picker = _WindowPicker([(i, self.dataset.tables.sentences[i]) for i in report])
+        timed = [] if name in self._ambiguous else report
+        picker = WindowPicker([(i, self.dataset.tables.sentences[i]) for i in timed])
         for frame in frames[index.assessable[frames]].tolist():
             activity = self._activity_place.get(str(index.activity[frame]), NONE)
             sentence = picker.pick(int(index.pts_ms[frame]))
             own_labels = not self._use_activity_labels and bool((index.visible[frame] != IGNORE_LABEL).any())
             if activity != NONE or sentence != NONE or own_labels:
                 yield frame, activity, sentence, procedure
+
+    @property
+    def notices(self) -> list[str]:
+        """What no record carries although frames are there, one line."""
+        carried = set(self.sentence.tolist())
+        lost = sum(i not in carried for name in self._frames_of for i in self._reports.get(name, ()))
+        what = f"{lost} report sentences have no frame in a window of theirs: neither learned nor scored"
+        return [f"{self.info.source}: {what}"] if lost else []
 
     # --- Reading -----------------------------------------------------------------------------------------------------
 
@@ -176,6 +144,10 @@ class SourceRecords:
         rows = [[IGNORE_LABEL if v is None else v for v in a.landmarks] for a in self.dataset.tables.activities]
         return np.array(rows, dtype=np.int8).reshape(len(rows), len(self.info.labels))
 
+    def sentence_place(self, i: int) -> int:
+        """Place of the record's sentence in the sentences table, which is in the order of the reports; -1 = none."""
+        return int(self.sentence[i])
+
     def procedure_id(self, i: int) -> str:
         return self.dataset.tables.procedures[int(self.procedure[i])].id
 
@@ -202,23 +174,6 @@ class SourceRecords:
         has_frame = self.frame != NONE
         out[has_frame] = self.dataset.frames.video[self.frame[has_frame]]
         return out.astype(np.str_)
-
-
-class _WindowPicker:
-    """Picks the sentence of a moment. Where windows overlap, the one that has had the fewest frames yet."""
-
-    def __init__(self, report: Sequence[tuple[int, Sentence]]):
-        self._windows = [(i, s.t0, s.t1) for i, s in report if s.t0 is not None and s.t1 is not None]
-        self._used = dict.fromkeys((i for i, _, _ in self._windows), 0)
-
-    def pick(self, pts_ms: int) -> int:
-        """Row of the sentence whose window [t0, t1) holds `pts_ms`, or -1."""
-        open_now = [i for i, t0, t1 in self._windows if t0 <= pts_ms < t1]
-        if not open_now:
-            return NONE
-        chosen = min(open_now, key=self._used.__getitem__)
-        self._used[chosen] += 1
-        return chosen
 
 
 def _labels(row: np.ndarray) -> tuple[Label, ...]:
@@ -280,6 +235,11 @@ class RecordTable:
         """Id of the record's activity."""
         part, row = self.locate(i)
         return part.activity_id(row)
+
+    def sentence_place(self, i: int) -> int:
+        """Place of the record's sentence in its sentences table, -1 = none."""
+        part, row = self.locate(i)
+        return part.sentence_place(row)
 
     def labels(self, i: int) -> np.ndarray:
         """int8[C of the source]: the labels T1 learns, -1 where not known."""

@@ -16,16 +16,14 @@ from vlm_jax.data.collate import NO_CHANGES, Changes, Collator, Row
 from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
 from vlm_jax.data.records import RecordTable, SourceRecords, build_records
+from vlm_jax.data.run_sources import agreeing_sources, open_all
 from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
-from vlm_jax.data.store import Dataset, open_dataset
+from vlm_jax.data.streams import stream
 from vlm_jax.data.texts import cut_texts, texts_of
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import UserError
 from vlm_jax.text.normalise import mirror
 from vlm_jax.text.tokenizer import Tokenizer
-
-_AUGMENT_STREAM = 1
-"""Keeps the draws of augmentation apart from those of the mixture, which use the same seed."""
 
 
 @dataclass
@@ -68,14 +66,14 @@ class RunData:
         """
         if not config.data.path:
             raise UserError("data.path is empty: name a data set with --config.data.path=DIR")
-        datasets = [open_dataset(path) for path in config.data.path]
-        sources = _sources(datasets)
+        datasets = open_all(config.data.path)
+        sources = agreeing_sources(datasets)
         parts = [build_records(dataset, config.data) for dataset in datasets]
         if empty := [str(d.path) for d, part in zip(datasets, parts, strict=True) if not len(part)]:
             raise UserError(f"data.path: '{empty[0]}' has no frame or sentence to learn from; build it again")
         splits = split_sources(parts, config)
         table = RecordTable(parts, [s.groups for s in splits])
-        notices = list(dict.fromkeys(n for s in splits for n in s.notices))
+        notices = list(dict.fromkeys(n for some in (*splits, *parts) for n in some.notices))
         own = LabelSpace.union({name: info.labels for name, info in sources.items()})
         if labels is not None and (unknown := [n for n in own.names if n not in labels.names]):
             notices.append(f"labels that the model does not know are left out: {', '.join(unknown)}")
@@ -109,6 +107,14 @@ class RunData:
         if split not in SPLITS:
             raise UserError(f"split: expected {', '.join(SPLITS)} or all, got '{split}'")
         return self.table.view(np.flatnonzero(self.codes == SPLITS.index(split)))
+
+    @functools.cached_property
+    def group_levels(self) -> dict[str, str]:
+        """{source: what its records are split and resampled by: patient, procedure or sequence}."""
+        levels: dict[str, set[str]] = {}
+        for part, split in zip(self.parts, self.splits, strict=True):
+            levels.setdefault(part.info.source, set()).add(split.level)
+        return {source: "+".join(sorted(found)) for source, found in levels.items()}
 
     def train_texts(self) -> list[str]:
         """Every text that training may read or write, sorted, each once; of the training split alone."""
@@ -242,7 +248,7 @@ class RunData:
         augment = self.config.augment
         if not (augment.flip or augment.drop_text or augment.drop_image):
             return NO_CHANGES
-        draws = np.random.default_rng((self.config.seed, _AUGMENT_STREAM, slot)).random(2 + len(TASKS))
+        draws = stream("augment", self.config.seed, slot).random(2 + len(TASKS))
         return Changes(
             flip=bool(draws[0] < augment.flip),
             drop_image=bool(draws[1] < augment.drop_image),
@@ -270,21 +276,3 @@ class RunData:
             part, place = self.table.locate(row)
             encoded = part.dataset.read_image(int(part.frame[place]))
         return decode_image(encoded, self.config.data.image_size, record.uid)
-
-
-def _sources(datasets: Sequence[Dataset]) -> dict[str, DatasetInfo]:
-    """{source: info}; two data sets of one source must agree on labels and share no procedure."""
-    sources: dict[str, DatasetInfo] = {}
-    procedures: set[tuple[str, str]] = set()
-    for dataset in datasets:
-        info = dataset.info
-        if sources.setdefault(info.source, info).labels != info.labels:
-            raise UserError(f"data.path: two data sets of source '{info.source}' have different labels; give one")
-        for procedure in dataset.tables.procedures:
-            if (info.source, procedure.id) in procedures:
-                raise UserError(
-                    f"data.path: procedure '{procedure.id}' of source '{info.source}' is in two data sets, and could "
-                    "stand in training and in test; give one of them"
-                )
-            procedures.add((info.source, procedure.id))
-    return sources

@@ -14,6 +14,7 @@ import numpy as np
 
 from vlm_jax.config.schema import Config
 from vlm_jax.data.records import LEVELS, Level, SourceRecords
+from vlm_jax.data.streams import stream
 from vlm_jax.errors import UserError
 
 SplitName = Literal["train", "validation", "test"]
@@ -125,8 +126,7 @@ def split_groups(
     """
     rule = Rule.parse(rule) if isinstance(rule, str) else rule
     names = sorted(set(groups))
-    rng = np.random.default_rng((seed, len(names)))
-    shuffled = [names[i] for i in rng.permutation(len(names))]
+    shuffled = [names[i] for i in stream("split", seed, len(names)).permutation(len(names))]
     given = _fold(shuffled, rule, what) if rule.kind == "kfold" else _named(names, rule, what)
     out: dict[str, SplitName] = {g: split for split, ids in given.items() for g in ids}
     rest = [g for g in shuffled if g not in out]
@@ -242,7 +242,7 @@ def _cut_validation(records: SourceRecords, codes: np.ndarray, fraction: float, 
         names = sorted(set(units[training].tolist()))
         if len(names) < 2:
             continue
-        order = np.random.default_rng((seed, len(names))).permutation(len(names))
+        order = stream("validation", seed, len(names)).permutation(len(names))
         n = min(len(names) - 1, max(1, round(fraction * len(names))))
         codes[training & np.isin(units, [names[i] for i in order[:n]])] = SPLITS.index("validation")
         return f"{source}: too few groups; validation is {n} of the {len(names)} training {level}s, same patients"
@@ -281,9 +281,10 @@ def _check_apart(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit]) 
     """UserError if a group that two data sets of one source share stands in two splits."""
     owner: dict[tuple[str, str], int] = {}
     for part, split in zip(parts, splits, strict=True):
-        if split.cut:
-            continue  # validation was cut within groups, and the notices say so
-        for group, code in set(zip(split.groups.tolist(), split.codes.tolist(), strict=True)):
+        codes = split.codes
+        if split.cut:  # validation was cut within groups, and the notices say so: for other data sets it is training
+            codes = np.where(codes == SPLITS.index("validation"), SPLITS.index("train"), codes)
+        for group, code in set(zip(split.groups.tolist(), codes.tolist(), strict=True)):
             if owner.setdefault((part.info.source, group), code) != code:
                 raise UserError(
                     f"data.split: {split.level} '{group}' of source '{part.info.source}' would stand in two splits, "

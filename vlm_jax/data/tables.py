@@ -106,6 +106,11 @@ def check_bundle(bundle: ProcedureBundle, info: DatasetInfo, expected_id: str) -
     for row in bundle.sentences:
         if row.keyword is not None and row.keyword not in info.keywords:
             raise UserError(f"sentence '{row.id}' has keyword '{row.keyword}', which the closed list does not have")
+        if row.t0 is not None and len(videos) > 1:
+            raise UserError(
+                f"sentence '{row.id}' has a window of time, but '{procedure}' has {len(videos)} videos and a sentence "
+                "names none: leave t0 and t1 null, or make each video a procedure of the same patient"
+            )
 
 
 def checked_frames(bundle: ProcedureBundle, info: DatasetInfo) -> Iterator[Frame]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlm_jax.config.schema import DataConfig
-from vlm_jax.data.records import NONE, SourceRecords
+from vlm_jax.data.joins import NONE
+from vlm_jax.data.records import SourceRecords
 from vlm_jax.text.tokenizer import Tokenizer
 
 _ACTIVITY_TEXTS = ("previous", "description", "next_description")

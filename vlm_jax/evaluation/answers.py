@@ -17,7 +17,7 @@ import numpy as np
 
 from vlm_jax.contract import START, TEXT_TASKS, Batch
 from vlm_jax.data.progress import Progress
-from vlm_jax.data.records import join_context
+from vlm_jax.data.joins import join_context
 from vlm_jax.data.run_data import RunData
 from vlm_jax.decoding.system import System
 from vlm_jax.evaluation.units import Unit

@@ -27,30 +27,43 @@ def jpeg(seed: int, size: int = 16) -> bytes:
 
 
 def frame_bundle(procedure: str) -> ProcedureBundle:
-    """Two videos of three activities of two frames each, a frame outside, one not assessable; three sentences."""
+    """Six activities of two frames each, then in each video a frame outside and one not assessable; three sentences.
+
+    Even procedures have two videos, and their sentences no time; odd ones have one.
+    """
     number = int(procedure.removeprefix("p"))
-    videos = tuple(Video(f"{procedure}/v{v}", procedure, 5.0) for v in range(2))
+    timed, per_video = number % 2 == 1, 6 if number % 2 else 3
+    videos = tuple(Video(f"{procedure}/v{v}", procedure, 5.0) for v in range(6 // per_video))
     activities = tuple(
         Activity(
             f"{video.id}/a{a}", procedure, video.id, 200 * a, 200 * a + 200, (int(a == 0), int(a == 1), None),
-            description=f"{PLACES[a]} fold at {a + 1} o'clock in video {video.id[-1]} of {procedure}",
+            description=f"{PLACES[a % 3]} fold at {a + 1} o'clock in video {video.id[-1]} of {procedure}",
         )
         for video in videos
-        for a in range(3)
+        for a in range(per_video)
     )  # fmt: skip
     sentences = (
-        Sentence(f"{procedure}/s0", procedure, f"Left fold seen in {procedure}.", "inspect", 0, 300),
+        Sentence(
+            f"{procedure}/s0", procedure, f"Left fold seen in {procedure}.", "inspect", *(0, 300) if timed else ()
+        ),
         Sentence(f"{procedure}/s1", procedure, "History of hoarseness.", "history"),
-        Sentence(f"{procedure}/s2", procedure, "Tool used.", "tool", 200, 300, references=("A tool on the left.",)),
+        Sentence(
+            f"{procedure}/s2",
+            procedure,
+            "Tool used.",
+            "tool",
+            *(200, 300) if timed else (),
+            references=("A tool on the left.",),
+        ),
     )
 
     def frames():
         for v, video in enumerate(videos):
-            for i in range(8):
-                activity = f"{video.id}/a{i // 2}" if i < 6 else None
+            for i in range(2 * per_video + 2):
+                activity = f"{video.id}/a{i // 2}" if i < 2 * per_video else None
                 seed = 100 * number + 10 * v + i
                 yield Frame(
-                    f"{video.id}/{i}", procedure, video.id, 100 * i, activity, i != 7, jpeg(seed),
+                    f"{video.id}/{i}", procedure, video.id, 100 * i, activity, i != 2 * per_video + 1, jpeg(seed),
                     (i % 2, None, 1), (None, None, None),
                 )  # fmt: skip
 

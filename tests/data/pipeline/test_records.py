@@ -9,7 +9,8 @@ import pytest
 
 from vlm_jax.config.schema import DataConfig
 from vlm_jax.contract import END, START
-from vlm_jax.data.records import RecordTable, build_records, join_context
+from vlm_jax.data.joins import join_context
+from vlm_jax.data.records import RecordTable, build_records
 from vlm_jax.data.store import open_dataset
 
 
@@ -39,12 +40,39 @@ def test_neighbours_are_of_the_same_video(toy):
 
 def test_sentences_attach_by_window_and_share_frames_where_windows_overlap(toy):
     records = by_uid(toy)
-    assert [records[f"p0/v0/{i}"].sentence for i in range(4)] == ["p0/s0", "p0/s0", "p0/s2", None]
-    third = records["p0/v0/2"]
+    assert [records[f"p1/v0/{i}"].sentence for i in range(4)] == ["p1/s0", "p1/s0", "p1/s2", None]
+    third = records["p1/v0/2"]
     assert third.report_sentence == "Tool used." and third.keyword == "tool"
     assert third.context == "History of hoarseness."  # the sentence before in the report, without a window
     assert third.references == ("A tool on the left.",)
-    assert records["p0/v0/0"].context == START
+    assert records["p1/v0/0"].context == START
+
+
+def test_a_window_of_time_says_nothing_where_there_are_several_videos(toy_path):
+    """Not even in a data set written before such rows were refused."""
+    dataset = open_dataset(toy_path)
+    timed = tuple(dataclasses.replace(s, t0=0, t1=300) for s in dataset.tables.sentences)
+    tables = dataclasses.replace(dataset.tables, sentences=timed)
+    records = by_uid(build_records(dataclasses.replace(dataset, tables=tables), DataConfig()))
+    assert records["p1/v0/0"].sentence and not any(r.sentence for uid, r in records.items() if uid.startswith("p0/"))
+
+
+def test_what_no_frame_carries_is_said(toy, notes_path):
+    # Two videos: all three sentences of four procedures. One video: the history, which has no window.
+    assert toy.notices == ["toy: 16 report sentences have no frame in a window of theirs: neither learned nor scored"]
+    assert build_records(open_dataset(notes_path), DataConfig()).notices == []
+
+
+def test_a_context_is_never_of_another_video(toy):
+    """So a split by sequence parts every text that a record carries from those of other sequences."""
+    videos = {s.id: set() for s in toy.dataset.tables.sentences}
+    for record in by_uid(toy).values():
+        if record.sentence:
+            videos[record.sentence].add(record.video)
+    by_procedure = {}
+    for sentence in toy.dataset.tables.sentences:
+        by_procedure.setdefault(sentence.procedure, set()).update(videos[sentence.id])
+    assert all(len(found) <= 1 for found in by_procedure.values()) and any(by_procedure.values())
 
 
 def test_labels_of_the_activity_or_of_the_frame(toy_path):
@@ -79,6 +107,17 @@ def test_descriptions_that_a_source_lacks_are_none_at_both_ends(toy_path):
     without = dataclasses.replace(dataset, tables=dataclasses.replace(dataset.tables, activities=bare))
     record = by_uid(build_records(without, DataConfig()))["p0/v0/0"]
     assert record.previous is None and record.next_description is None
+
+
+def test_a_video_without_descriptions_has_no_ends_beside_one_with_them(toy_path):
+    dataset = open_dataset(toy_path)
+    bare = tuple(
+        dataclasses.replace(a, description=None) if a.video == "p0/v0" else a for a in dataset.tables.activities
+    )
+    without = dataclasses.replace(dataset, tables=dataclasses.replace(dataset.tables, activities=bare))
+    records = by_uid(build_records(without, DataConfig()))
+    assert records["p0/v0/0"].previous is None and records["p0/v0/5"].next_description is None
+    assert records["p0/v1/0"].previous == START and records["p0/v1/5"].next_description == END
 
 
 def test_context_of_a_report():

@@ -219,6 +219,28 @@ def test_one_source_with_two_lists_of_labels(make_config, toy_path, tmp_path):
         RunData.open(make_config({"data.path": str(tmp_path / "d")}))
 
 
+@pytest.mark.parametrize(("what", "value"), [("world", "real"), ("keywords", ("inspect",))])
+def test_one_source_with_two_truths(make_config, toy_path, tmp_path, what, value):
+    from vlm_jax.contract import Procedure, ProcedureBundle
+    from vlm_jax.data.store import open_dataset, write_dataset
+
+    info = dataclasses.replace(open_dataset(toy_path).info, **{what: value})
+    bundle = ProcedureBundle(Procedure("q0", "q", "toy"))
+    write_dataset(tmp_path / "d", info, ["q0"], lambda _: bundle, progress=False)
+    with pytest.raises(UserError, match=f"two data sets of source 'toy' have different {what}"):
+        RunData.open(make_config({"data.path": f"{toy_path},{tmp_path / 'd'}"}))
+
+
+def test_data_that_was_moved_can_be_named(make_config, tmp_path):
+    with pytest.raises(UserError, match=r"gone' does not exist; .*--config.data.path=DIR, or with --data DIR"):
+        RunData.open(make_config({"data.path": str(tmp_path / "gone")}))
+
+
+def test_sentences_without_frames_and_group_levels_are_known(data):
+    assert any("16 report sentences have no frame" in notice for notice in data.notices)
+    assert data.group_levels == {"toy": "patient", "notes": "patient"}
+
+
 def test_a_set_without_texts_is_said(make_config, toy_path, monkeypatch):
     monkeypatch.setattr(RunData, "train_texts", lambda self: [])
     assert any("no training texts" in n for n in RunData.open(make_config()).notices)

@@ -160,8 +160,8 @@ def test_with_two_groups_validation_is_cut_by_sequence_and_said_so(toy_path):
     records = two_patients(toy_path)
     split = split_source(records, "kfold:2:0", validation_fraction=0.25, seed=0)
     train, validation, test = shares(records, split, "sequence")
-    assert split.cut and len(train) == 3 and len(validation) == 1 and len(test) == 4
-    assert "validation is 1 of the 4 training sequences" in split.notices[0]
+    assert split.cut and len(train) == 2 and len(validation) == 1 and len(test) == 3
+    assert "validation is 1 of the 3 training sequences" in split.notices[0]
     patients = shares(records, split, "patient")
     assert not patients[0] & patients[2]
 
@@ -210,6 +210,26 @@ def test_one_group_in_two_data_sets_and_two_splits(toy_path, make_config):
     with pytest.raises(UserError, match="would stand in two splits"):
         for fold in range(3):
             split_sources(parts, make_config({"data.split": f"kfold:3:{fold}"}))
+
+
+def test_a_data_set_too_small_for_validation_is_compared_with_the_others_too(toy_path, make_config):
+    """Its validation lies within training groups; a group that it tests on may still train in the other data set."""
+    import dataclasses
+
+    dataset = open_dataset(toy_path)
+
+    def part(*places):
+        kept = tuple(dataset.tables.procedures[i] for i in places)
+        tables = dataclasses.replace(dataset.tables, procedures=kept)
+        return build_records(dataclasses.replace(dataset, tables=tables), DataConfig())
+
+    configs = [make_config({"data.split": f"kfold:2:{fold}", "seed": str(seed)}) for fold in (0, 1) for seed in (0, 1)]
+    for config in configs:  # the same two patients in both: the same split, validation cut from other sequences
+        splits = split_sources([part(0, 2), part(1, 3)], config)
+        assert all(split.cut for split in splits)
+    with pytest.raises(UserError, match="would stand in two splits"):
+        for config in configs:
+            split_sources([part(0, 2), part(1, 3, 5)], config)
 
 
 def test_a_rule_is_read_once():

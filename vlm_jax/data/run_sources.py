@@ -1,0 +1,45 @@
+"""The data sets of a run, opened, and what those of one source must have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlm_jax.contract import DatasetInfo
+from vlm_jax.data.files import local_path
+from vlm_jax.data.store import Dataset, open_dataset
+from vlm_jax.errors import UserError
+
+
+def open_all(paths: Sequence[str]) -> list[Dataset]:
+    """The data sets of `data.path`.
+
+    Raises:
+      UserError: one cannot be opened; where nothing is at its path any more, the line says how to name another.
+    """
+    for path in paths:
+        if not local_path(path, "data set").exists():
+            raise UserError(
+                f"data.path: '{path}' does not exist; where the data was moved, name its place with "
+                "--config.data.path=DIR, or with --data DIR for evaluate"
+            )
+    return [open_dataset(path) for path in paths]
+
+
+def agreeing_sources(datasets: Sequence[Dataset]) -> dict[str, DatasetInfo]:
+    """{source: info}; data sets of one source must agree on labels, world and keywords and share no procedure."""
+    sources: dict[str, DatasetInfo] = {}
+    procedures: set[tuple[str, str]] = set()
+    for dataset in datasets:
+        info = dataset.info
+        first = sources.setdefault(info.source, info)
+        for what in ("labels", "world", "keywords"):
+            if getattr(first, what) != getattr(info, what):
+                raise UserError(f"data.path: two data sets of source '{info.source}' have different {what}; give one")
+        for procedure in dataset.tables.procedures:
+            if (info.source, procedure.id) in procedures:
+                raise UserError(
+                    f"data.path: procedure '{procedure.id}' of source '{info.source}' is in two data sets, and could "
+                    "stand in training and in test; give one of them"
+                )
+            procedures.add((info.source, procedure.id))
+    return sources
