@@ -33,11 +33,12 @@ REAL = ("data/vocalfolds", "data/notes")
 
 def pages_with(*marks):
     """The pages that have blocks of these marks, with those blocks in order: one builds on another."""
-    found = {
-        page: [b for b in BASH if b.page == page and b.mark in marks] for page in dict.fromkeys(b.page for b in BASH)
-    }
-    chosen = [(page, rows) for page, rows in found.items() if any(row.mark == marks[-1] for row in rows)]
-    return pytest.mark.parametrize("rows", [rows for _, rows in chosen], ids=[page for page, _ in chosen])
+    found: dict[str, list] = {}
+    for block in BASH:
+        if block.mark in marks:
+            found.setdefault(block.page, []).append(block)
+    chosen = {page: rows for page, rows in found.items() if marks[-1] in {row.mark for row in rows}}
+    return pytest.mark.parametrize("rows", chosen.values(), ids=chosen.keys())
 
 
 def words_of(command):

@@ -7,8 +7,8 @@ import argparse
 HELP = """Show what a configuration means: parameters, shardings, bytes, FLOPs, one batch.
 
 No parameter is allocated and no step is run: shapes are enough. With --config.data.path the data sets are read, for
-label names and vocabulary; without it the model is built for the simulator's 20 landmarks. --devices N answers for N devices that
-this machine need not have; --compile also compiles one training step and gives its peak memory.
+label names and vocabulary; without it the model is built for the simulator's 20 landmarks. --devices N answers for N
+devices that this machine need not have; --compile also compiles one training step and gives its peak memory.
 
 example:
   vlm-jax inspect --config configs/vlm.py:light --json

@@ -7,11 +7,20 @@ import sys
 
 HELP = """Predict landmarks and texts for images, folders and JSON lines.
 
-One JSON object an image goes to --out (all of them or none), or to stdout. The checkpoint brings tokenizer, label names and thresholds.
+One JSON object an image goes to --out (all of them or none), or to stdout. The checkpoint brings
+tokenizer, label names and thresholds.
 
 example:
   vlm-jax predict --checkpoint runs/demo frames/ --keyword "septal deviation" --out predictions.jsonl
 """
+
+
+TEXT_FLAGS = {
+    "keyword": "step code of the next report sentence, where an input gives none",
+    "context": "the most recent report sentence(s); [START] = the report starts here",
+    "previous": "description of the previous activity; [START] = the procedure starts here",
+    "current": "description of the current activity, for what comes next",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="work directory, or one step's directory")
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
                         help="image, folder, or .jsonl of {image, keyword, context, previous, current}")  # fmt: skip
-    parser.add_argument("--keyword", metavar="TEXT", help="step code of the next report sentence, where an input gives none")
-    parser.add_argument("--context", metavar="TEXT", help="the most recent report sentence(s); [START] = the report starts here")
-    parser.add_argument("--previous", metavar="TEXT", help="description of the previous activity; [START] = the procedure starts here")
-    parser.add_argument("--current", metavar="TEXT", help="description of the current activity, for what comes next")
+    for name, text in TEXT_FLAGS.items():
+        parser.add_argument(f"--{name}", metavar="TEXT", help=text)
     parser.add_argument("--step", default="best", metavar="N|best|last", help="which checkpoint (default: best)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the run was configured")
     parser.add_argument("--batch_size", type=int, metavar="N", help="rows of every batch; default: fits the input")
