@@ -186,6 +186,13 @@ def test_systems_with_a_part_of_the_tasks(tokenizer, config, labels, tasks, text
     assert (raw.probabilities is None) == ("landmarks" not in tasks)
 
 
+def test_landmarks_alone_are_those_of_the_whole_and_compile_once_a_system(system, tokenizer, config):
+    batch = make_batch(config, tokenizer)
+    np.testing.assert_allclose(system.probabilities(batch), system.predict(batch).probabilities, atol=1e-6)
+    again = system.with_params(system.params)
+    assert again.encode is system.encode and again.generate is system.generate
+
+
 def test_end_token_first_reads_end(system, tokenizer):
     task, end, eos = tokenizer.task_id("anticipate"), tokenizer.id(END), tokenizer.eos_id
     words = tokenizer.encode("a polyp fills")

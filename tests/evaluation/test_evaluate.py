@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 
 from vlm_jax.contract import END, START
-from vlm_jax.data import files
+from vlm_jax.data import files, joins
+from vlm_jax.data.records import RecordTable, build_records
 from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.evaluation import run as run_module
 from vlm_jax.evaluation.answers import Answerer
 from vlm_jax.evaluation.run import evaluate, fit_thresholds, split_units
 from vlm_jax.evaluation.table import table
+from vlm_jax.evaluation.units import find_units
 
-FIELDS = {"value", "low", "high", "n_units", "n_groups", "unit", "world"}
+FIELDS = {"value", "low", "high", "n_units", "n_groups", "group_level", "unit", "world"}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def rows(results):
 def test_metrics_json_is_what_is_returned_and_every_entry_is_whole(results):
     metrics, out = results
     assert json.loads((out / "metrics.json").read_text()) == metrics
-    assert all(set(entry) >= FIELDS for entry in metrics.values())
+    assert all(set(entry) >= FIELDS and entry["group_level"] == "patient" for entry in metrics.values())
     assert not list(out.glob("*.partial"))
 
 
@@ -97,6 +99,7 @@ def test_predictions_hold_one_object_a_unit(rows, results):
         units = [r for r in rows if r["source"] == source and task in r]
         assert len(units) == metrics[f"{source}/{task}/{'f1_macro' if task == 'landmarks' else 'bleu2'}"]["n_units"]
         assert all({"procedure", "activity", "uid"} <= set(r) for r in units)
+        assert {r["world"] for r in units} == {"real" if source == "notes" else "simulated"}
     said = next(r for r in rows if (r["activity"] or "").endswith("-a0"))["landmarks"]
     assert said["green"]["true"] is None and said["red"]["true"] is not None
     assert {"score", "threshold", "predicted"} <= set(said["red"])
@@ -144,16 +147,55 @@ def test_frames_of_a_rolled_out_activity_read_the_own_description(run_data, echo
     answerer = Answerer(echo, run_data, "test")
     seen = {}
 
-    def watch(params, image, frame_mask, prompt):
-        for ids in np.asarray(prompt)[:, 0]:
+    def watch(batch):
+        for ids in np.asarray(batch.prompt)[:, 0]:
             seen[echo._echo(ids)] = True
-        return echo.model.apply({"params": params}, image, frame_mask, prompt, "encode").landmark_logits
+        return type(echo).probabilities(echo, batch)
 
-    answerer._encode = watch
+    echo.probabilities = watch
     answerer.answer(units, "rolled_out")
     told = {t for t in seen if t.startswith("after after")}
     assert told and "after start" in seen
     assert not any("view" in t for t in seen)  # no gold description is left in any frame's prompt
+
+
+def test_what_has_nothing_to_roll_out_has_no_such_score(run_data, make_echo, tmp_path):
+    """Without describe among the tasks the previous and current descriptions would be nobody's."""
+    system = make_echo(run_data, tasks=("landmarks", "anticipate", "report"))
+    metrics = evaluate(system, run_data, "test", tmp_path, progress=False)
+    rolled = {key.split("/")[1] for key in metrics if "/context/rolled_out/" in key}
+    empty = {key.split("/")[1] for key in metrics if "/context/empty/" in key}
+    assert rolled == {"report"} and empty == {"landmarks", "anticipate", "report"}
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert all(set(line["anticipate"]["contexts"]) == {"empty"} for line in lines if "anticipate" in line)
+
+
+def test_a_report_rolls_out_as_written_and_not_by_the_clock(data_paths, run_data, make_echo):
+    """Here the last sentence's evidence comes first in the video."""
+    part = run_data.parts[0]
+    reversed_windows = {}
+    for rows in part._reports.values():
+        windows = [(part.dataset.tables.sentences[i].t0, part.dataset.tables.sentences[i].t1) for i in rows]
+        reversed_windows |= dict(zip(rows, windows[::-1], strict=True))
+    sentences = tuple(
+        dataclasses.replace(s, t0=reversed_windows[i][0], t1=reversed_windows[i][1])
+        for i, s in enumerate(part.dataset.tables.sentences)
+    )
+    tables = dataclasses.replace(part.dataset.tables, sentences=sentences)
+    moved = build_records(dataclasses.replace(part.dataset, tables=tables), run_data.config.data)
+    view = RecordTable([moved], [moved.groups("patient")])
+    units = find_units(range(len(view)), lambda row: view.record(row, image=False), view.sentence_place)["report"]
+    one = [u for u in units if u.record.procedure == units[0].record.procedure]
+    assert [u.key.rsplit("-", 1)[1] for u in one] == ["s3", "s2", "s1", "s0"]  # by the clock
+    assert [u.order for u in one] == [3, 2, 1, 0]  # as written
+
+
+def test_the_previous_description_is_one_however_long_a_report_context_is(run_data, echo, monkeypatch):
+    monkeypatch.setattr(joins, "CONTEXT_SENTENCES", 3)
+    answers = Answerer(echo, run_data, "test").answer(split_units(run_data, "test", ("describe",)), "rolled_out")
+    # Each answer repeats what stood in its prompt: with one description before, words grow by one a step.
+    assert {text.count("after") for text in answers.texts["describe"].values()} == {1, 2, 3, 4}
+    assert max(text.count("start") for text in answers.texts["describe"].values()) == 1
 
 
 def test_a_subset_of_tasks_scores_only_itself(run_data, make_echo, tmp_path):
@@ -176,7 +218,7 @@ def test_thresholds_are_fitted_on_validation_where_the_system_has_none(run_data,
 
 def test_the_metrics_notice_a_wrong_model(run_data, make_echo, tmp_path):
     system = make_echo(run_data, tasks=("landmarks",))
-    system.params = {"sign": -system.params["sign"]}
+    system.sign = -1.0
     metrics = evaluate(system, run_data, "test", tmp_path, contexts=(), progress=False)
     assert metrics["toy/landmarks/f1_macro"]["value"] < 0.2
     assert metrics["toy/landmarks/gain/f1_macro"]["high"] < 0
@@ -220,9 +262,46 @@ def test_a_full_disk_is_one_line_and_leaves_no_torn_file(run_data, make_echo, tm
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "publish", full)
-    with pytest.raises(EnvironmentFault, match="no space left"):
+    with pytest.raises(EnvironmentFault, match="no space left .*evaluate again") as caught:
         evaluate(make_echo(run_data, tasks=("report",)), run_data, "test", tmp_path, contexts=(), progress=False)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir()) and "procedure" not in str(caught.value)
+
+
+def test_a_file_where_the_results_should_go_is_one_line_before_anything_is_computed(run_data, echo, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="file' is a file, and the results are several: name a directory"):
+            evaluate(echo, run_data, "test", out, progress=False)
+    assert echo.batches == 0
+
+
+def test_results_go_to_a_bucket_as_whole_objects(run_data, make_echo, monkeypatch, tmp_path):
+    written = {}
+
+    class Bucket:
+        def __init__(self, path):
+            self.path, self.parents = str(path), ()
+
+        def __fspath__(self):
+            return self.path
+
+        def __truediv__(self, name):
+            return Bucket(f"{self.path}/{name}")
+
+        def exists(self):
+            return False
+
+        def mkdir(self, parents, exist_ok):
+            pass
+
+        def write_bytes(self, content):
+            written[self.path] = content
+
+    monkeypatch.setattr(run_module.epath, "Path", Bucket)
+    system = make_echo(run_data, tasks=("report",))
+    metrics = evaluate(system, run_data, "test", "gs://bucket/eval", contexts=(), progress=False)
+    assert list(written) == [f"gs://bucket/eval/{n}" for n in ("predictions.jsonl", "report.html", "metrics.json")]
+    assert json.loads(written["gs://bucket/eval/metrics.json"]) == metrics
 
 
 def test_no_training_texts_mean_no_tfidf_and_no_package_no_minilm(monkeypatch):

@@ -32,6 +32,17 @@ def test_an_empty_sentence_is_like_nothing():
     assert best_cosine(TfidfSimilarity(TRAINING), ["", "xyz"], [["polyp"], ["polyp"]]).tolist() == [0.0, 0.0]
 
 
+def test_texts_of_one_length_share_batches_in_an_order_of_their_own():
+    """A set's order changes from process to process, and with it the padding and the last digits of a cosine."""
+    seen = []
+    own = object.__new__(MiniLmSimilarity)
+    own._cache, own._batch = {}, 4
+    own._rows = lambda texts: seen.extend(texts) or np.ones((len(texts), 2), np.float32)
+    texts = [f"word {i}" for i in range(9)]
+    own.embed(["a longer text", *texts[::-1]])
+    assert seen == [*texts, "a longer text"]
+
+
 def test_no_package_no_metric(monkeypatch):
     monkeypatch.setattr(similarity, "MINILM_PACKAGE", "surely_not_installed_package")
     assert minilm() is None

@@ -98,7 +98,18 @@ def test_decode_stops_at_eos_and_skips_specials_and_padded_ids():
     assert TOKENIZER.decode(ids) == "left septum"
     assert TOKENIZER.decode([*TOKENIZER.encode("left"), TOKENIZER.size + 7]) == "left"
     assert TOKENIZER.decode([TOKENIZER.id("[UNK]")]) == ""
-    assert TOKENIZER.decode([TOKENIZER.id("[END]"), TOKENIZER.eos_id]) == END
+
+
+def test_the_end_before_any_word_is_the_end_whatever_follows():
+    end, left = TOKENIZER.id("[END]"), TOKENIZER.encode("left")
+    assert TOKENIZER.decode([end, TOKENIZER.eos_id]) == END
+    assert TOKENIZER.decode([TOKENIZER.task_id("anticipate"), end, *left]) == END
+    assert TOKENIZER.decode([*left, end]) == "left"
+    assert TOKENIZER.decode([TOKENIZER.eos_id, end]) == ""
+
+
+def test_a_continuing_piece_at_the_beginning_is_a_word():
+    assert TOKENIZER.decode([TOKENIZER.id("##s"), *TOKENIZER.encode("left")]) == "s left"
 
 
 def given_tokenizer(vocabulary: dict[str, int]) -> str:

@@ -29,8 +29,12 @@ def local_path(path: str | os.PathLike[str], what: str = "directory") -> Path:
 
 
 @contextlib.contextmanager
-def disk_faults(directory: Path) -> Iterator[None]:
-    """Turns what a disk answers (full, quota, no permission) into one line.
+def disk_faults(
+    directory: os.PathLike[str], again: str = "run the same command again; finished procedures are kept"
+) -> Iterator[None]:
+    """Turns what a disk answers (full, quota, no permission, a file in the way) into one line.
+
+    `again` says what to do once there is room.
 
     array_record reports its write errors as RuntimeError with the system's text, hence the search by text.
 
@@ -42,14 +46,13 @@ def disk_faults(directory: Path) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise UserError(f"no permission to write in '{directory}': choose another --out") from error
+    except (NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"'{directory}' cannot be made: a part of its path is a file; choose another --out") from error
     except (OSError, RuntimeError) as error:
         full = getattr(error, "errno", None) in _FULL or any(text in str(error) for text in _FULL_TEXTS)
         if not full:
             raise
-        raise EnvironmentFault(
-            f"no space left on the disk of '{directory}': free some and run the same command again; "
-            "finished procedures are kept"
-        ) from error
+        raise EnvironmentFault(f"no space left on the disk of '{directory}': free some and {again}") from error
 
 
 def sync_directory(directory: Path) -> None:

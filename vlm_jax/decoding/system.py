@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from vlm_jax.checkpoint.compare import require_same
 from vlm_jax.checkpoint.store import restore_for_inference
 from vlm_jax.config.schema import Config
-from vlm_jax.contract import END, Batch, LabelSpace
+from vlm_jax.contract import Batch, LabelSpace
 from vlm_jax.decoding.constraints import vocabulary_mask
 from vlm_jax.decoding.generated import Generated
 from vlm_jax.decoding.strategies import make_generate
@@ -50,6 +50,7 @@ class System:
       thresholds: {scoped landmark name: threshold, or None where none could be chosen}.
       meta: of the checkpoint (step, data sources, metrics, versions); empty during training.
       generate: the compiled decoding function; built from `config.eval` when not given.
+      encode: the compiled landmark logits, (params, image, frame_mask, prompt) -> f32[B, C].
     """
 
     config: Config
@@ -60,8 +61,11 @@ class System:
     thresholds: dict[str, float | None] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     generate: Callable[..., Generated] | None = None
+    encode: Callable[..., jax.Array] | None = None
 
     def __post_init__(self) -> None:
+        if self.encode is None:
+            self.encode = _make_encode(self.model)
         if self.generate is None:
             self.generate = _make_generate(self.config, self.model, self.tokenizer)
 
@@ -107,7 +111,7 @@ class System:
         return System(config, model, params, tokenizer, labels, dict(meta.thresholds), about)
 
     def with_params(self, params: Any) -> System:
-        """The same system with other parameters; shares the compiled function."""
+        """The same system with other parameters; shares the compiled functions."""
         return dataclasses.replace(self, params=params)
 
     def predict(self, batch: Batch) -> RawPrediction:
@@ -115,24 +119,30 @@ class System:
         assert self.generate is not None
         out = self.generate(self.params, batch.image, batch.frame_mask, batch.prompt)
         logits, tokens, scores = to_host((out.landmark_logits, out.tokens, out.scores))
-        probabilities = None
-        if logits is not None:
-            probabilities = 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float32)))  # a sigmoid that cannot overflow
         tasks = self.model.text_tasks
         return RawPrediction(
-            probabilities=probabilities,
+            probabilities=None if logits is None else probabilities(logits),
             texts={task: [self.text(row) for row in tokens[:, r]] for r, task in enumerate(tasks)},
             scores={task: scores[:, r] for r, task in enumerate(tasks)},
         )
 
+    def probabilities(self, batch: Batch) -> np.ndarray:
+        """Landmark probabilities f32[B, C] of a system with that task: nothing is generated."""
+        assert self.encode is not None
+        return probabilities(to_host(self.encode(self.params, batch.image, batch.frame_mask, batch.prompt)))
+
     def text(self, tokens: np.ndarray) -> str:
-        """The text of int32[T], task token first; `contract.END` when [END] comes before any word."""
-        ids = [int(i) for i in tokens[1:]]
-        if self.tokenizer.eos_id in ids:
-            ids = ids[: ids.index(self.tokenizer.eos_id)]
-        if ids and ids[0] == self.tokenizer.id(END):
-            return END
-        return self.tokenizer.decode(ids)
+        """The text of int32[T], task token first, as `Tokenizer.decode` reads it."""
+        return self.tokenizer.decode(tokens[1:].tolist())
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """float32: a sigmoid that cannot overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float32)))
+
+
+def _make_encode(model: Any) -> Callable[..., jax.Array]:
+    return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method="encode").landmark_logits)
 
 
 def _make_generate(config: Config, model: Any, tokenizer: Tokenizer) -> Callable[..., Generated]:

@@ -2,22 +2,22 @@
 
 Gold: the prompts of the records (the paper's comparison). Empty: no text but the keyword. Rolled out: what would happen
 in an operating theatre: the system's own earlier sentences stand for the previous and the current description and for
-the report so far. Time runs within a procedure; procedures are answered side by side.
+the report so far. Activities follow in time within a video, sentences as the report has them; chains are answered side
+by side. Where a system describes nothing it has nothing to roll out: no such answers of landmarks and anticipate then.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 
 from vlm_jax.contract import START, TEXT_TASKS, Batch
-from vlm_jax.data.progress import Progress
 from vlm_jax.data.joins import join_context
+from vlm_jax.data.progress import Progress
 from vlm_jax.data.run_data import RunData
 from vlm_jax.decoding.system import System
 from vlm_jax.evaluation.units import Unit
@@ -48,7 +48,7 @@ class Answers:
 
 
 class Answerer:
-    """Runs a system over rows of a split; compiled functions are shared by all contexts."""
+    """Runs a system over rows of a split."""
 
     def __init__(self, system: System, data: RunData, split: str, *, progress: bool = False) -> None:
         self.system, self.data = system, data
@@ -57,21 +57,25 @@ class Answerer:
         self.batch_size = system.config.eval.batch_size
         self.progress = progress
         self.tasks: tuple[str, ...] = tuple(system.config.tasks)
-        self._encode = jax.jit(self._landmark_logits)
 
     def answer(self, units: Mapping[str, Sequence[Unit]], context: str) -> Answers:
-        """Answers to all units of the system's tasks."""
+        """Answers to all units of the system's tasks that can be answered in this context."""
         answers = Answers()
         overrides: Overrides = {}
+        frames = list(units["landmarks"]) if "landmarks" in self.tasks else []
         texts = {task: units[task] for task in TEXT_TASKS if task in self.tasks}
         if context == "rolled_out":
-            overrides = self._roll_out(units, texts, answers)
+            described = {u.record.source for u in texts.get("describe", ())}
+            frames = [u for u in frames if u.record.source in described]
+            if "anticipate" in texts:
+                texts["anticipate"] = [u for u in texts["anticipate"] if u.record.source in described]
+            overrides = self._roll_out(frames, texts, answers)
         else:
             if context == "empty":
                 overrides = {u.row: _emptied() for some in units.values() for u in some}
             self._write(texts, overrides, answers, context)
-        if "landmarks" in self.tasks:
-            self._classify([u.row for u in units["landmarks"]], overrides, answers, context)
+        if frames:
+            self._classify([u.row for u in frames], overrides, answers, context)
         return answers
 
     def classify(self, frames: Sequence[Unit]) -> Answers:
@@ -82,23 +86,26 @@ class Answerer:
 
     # --- Rolling out ------------------------------------------------------------------------------------------------
 
-    def _roll_out(
-        self, units: Mapping[str, Sequence[Unit]], texts: Mapping[str, Sequence[Unit]], answers: Answers
-    ) -> Overrides:
-        """Answers the text tasks in time; returns what stands for `previous` in the frames' prompts."""
+    def _roll_out(self, frames: Sequence[Unit], texts: Mapping[str, Sequence[Unit]], answers: Answers) -> Overrides:
+        """Answers the text tasks one after the other; returns what stands for `previous` in the frames' prompts."""
         own: dict[Address, str] = {}
         before: dict[Address, str] = {}
         if "describe" in texts:
-            own, before = self._chain("describe", texts["describe"], "previous", answers)
+            own, before = self._chain("describe", texts["describe"], "previous", _last, answers)
         if "report" in texts:
-            self._chain("report", texts["report"], "context", answers)
+            self._chain("report", texts["report"], "context", join_context, answers)
         if "anticipate" in texts:
             now = {u.row: {"description": own.get(_address(u))} for u in texts["anticipate"]}
             self._write({"anticipate": texts["anticipate"]}, now, answers, "rolled_out")
-        return {u.row: {"previous": _earlier(u.record.previous, before.get(_activity(u)))} for u in units["landmarks"]}
+        return {u.row: {"previous": _earlier(u.record.previous, before.get(_activity(u)))} for u in frames}
 
     def _chain(
-        self, task: str, units: Sequence[Unit], prompt_field: str, answers: Answers
+        self,
+        task: str,
+        units: Sequence[Unit],
+        prompt_field: str,
+        join: Callable[[Sequence[str]], str],
+        answers: Answers,
     ) -> tuple[dict[Address, str], dict[Address, str]]:
         """Step k of all chains at once. Returns ({unit: own text}, {unit: own text that stood in its prompt})."""
         own: dict[Address, str] = {}
@@ -113,7 +120,7 @@ class Answerer:
                 overrides: Overrides = {}
                 for unit in steps[order]:
                     if unit.chain in written:
-                        before[_address(unit)] = join_context(written[unit.chain])
+                        before[_address(unit)] = join(written[unit.chain])
                     given = _earlier(getattr(unit.record, prompt_field), before.get(_address(unit)))
                     overrides[unit.row] = {prompt_field: given}
                 self._generate([u.row for u in steps[order]], (task,), overrides, answers, width, bar)
@@ -154,17 +161,13 @@ class Answerer:
         """Landmark probabilities alone: nothing is generated."""
         with Progress(f"landmarks, {what}", 1, "frames", self.progress) as bar:
             for batch in self._batches(rows, self.batch_size, overrides):
-                logits = self._encode(self.system.params, batch.image, batch.frame_mask, batch.prompt)
-                probabilities = 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float32)))
+                probabilities = self.system.probabilities(batch)
                 truth, known = np.asarray(batch.landmarks) > 0, np.asarray(batch.landmarks_mask)
                 for i, row in self._valid(batch):
                     answers.probabilities[row] = probabilities[i]
                     answers.truth[row], answers.known[row] = truth[i], known[i]
                     bar.tick()
             bar.step(f"{len(rows)} frames")
-
-    def _landmark_logits(self, params: Any, image: Any, frame_mask: Any, prompt: Any) -> jax.Array:
-        return self.system.model.apply({"params": params}, image, frame_mask, prompt, method="encode").landmark_logits
 
     def _batches(self, rows: Sequence[int], size: int, overrides: Overrides) -> Iterator[Any]:
         replaced = {
@@ -187,6 +190,10 @@ def _emptied() -> dict[str, str | None]:
 def _earlier(gold: str | None, own: str | None) -> str | None:
     """The beginning of a procedure stays one; elsewhere the own text, or nothing where there is none."""
     return gold if gold is None or gold == START else own
+
+
+def _last(texts: Sequence[str]) -> str:
+    return texts[-1]
 
 
 def _activity(unit: Unit) -> Address:

@@ -15,6 +15,15 @@ PER_CLASS = ("f1", "precision", "recall", "ap")
 
 
 @dataclass(frozen=True)
+class Support:
+    """What the scores of one class stand on: units and groups in which it is known, groups in which it is present."""
+
+    units: int
+    groups: int
+    positive_groups: int
+
+
+@dataclass(frozen=True)
 class LabelUnits:
     """What is true of the U frames of one source.
 
@@ -43,6 +52,16 @@ class LabelUnits:
     def undefined(self) -> tuple[str, ...]:
         """Classes without a positive: no system is scored on them."""
         return tuple(n for n, p in zip(self.names, self.positives, strict=True) if p == 0)
+
+    @property
+    def support(self) -> dict[str, Support]:
+        """Of each class, by name."""
+        units = self.known.sum(0)
+        groups, positive = (
+            (self.groups.sums(of.astype(float)) > 0).sum(0) for of in (self.known, self.truth & self.known)
+        )
+        columns = zip(units.tolist(), groups.tolist(), positive.tolist(), strict=True)
+        return {name: Support(*numbers) for name, numbers in zip(self.names, columns, strict=True)}
 
     @property
     def two_sided(self) -> np.ndarray:

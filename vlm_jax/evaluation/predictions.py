@@ -18,28 +18,32 @@ def prediction_rows(
     answers: Mapping[str, Answers],
     labels: LabelSpace,
     thresholds: Mapping[str, float | None],
+    worlds: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """One object a scored row, in the order of rows; a frame that stands for several tasks carries them all.
 
+    `worlds` says of each source whether it is real or simulated.
     Landmarks: {name: {score, threshold, predicted, true}}, predicted None where abstained and true None where unknown.
-    Texts: {predicted, score, true, references, prompt, contexts: {name: text}}, under `prompt` what was known before.
+    Texts: {predicted, score, true, references, prompt, contexts: {name: text}}, under `prompt` what was known before;
+    a context in which there is no answer is not among them.
     """
     rows: dict[int, dict[str, Any]] = {}
     gold = answers["gold"]
     for unit in units["landmarks"]:
         if unit.row in gold.probabilities:
-            _row(rows, unit)["landmarks"] = _landmarks(unit, gold, labels, thresholds)
+            _row(rows, unit, worlds)["landmarks"] = _landmarks(unit, gold, labels, thresholds)
     for task in TEXT_TASKS:
         for unit in units[task]:
             if unit.row in gold.texts[task]:
-                _row(rows, unit)[task] = _sentence(task, unit, answers)
+                _row(rows, unit, worlds)[task] = _sentence(task, unit, answers)
     return [rows[row] for row in sorted(rows)]
 
 
-def _row(rows: dict[int, dict[str, Any]], unit: Unit) -> dict[str, Any]:
+def _row(rows: dict[int, dict[str, Any]], unit: Unit, worlds: Mapping[str, str]) -> dict[str, Any]:
     record = unit.record
     base = {
         "source": record.source,
+        "world": worlds[record.source],
         "procedure": record.procedure,
         "group": record.group,
         "activity": record.activity,
@@ -75,5 +79,7 @@ def _sentence(task: str, unit: Unit, answers: Mapping[str, Answers]) -> dict[str
         "true": TASK_TABLE[task].target(unit.record),
         "references": list(unit.record.references) if task == "report" else [],
         "prompt": list(TASK_TABLE[task].prompt(unit.record)),
-        "contexts": {name: a.texts[task].get(unit.row) for name, a in answers.items() if name != "gold"},
+        "contexts": {
+            name: a.texts[task][unit.row] for name, a in answers.items() if name != "gold" and unit.row in a.texts[task]
+        },
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from vlm_jax.contract import TEXT_TASKS, Record
 from vlm_jax.data.files import disk_faults, write_bytes
@@ -19,7 +21,7 @@ from vlm_jax.evaluation.predictions import prediction_rows
 from vlm_jax.evaluation.report import Page, report_html
 from vlm_jax.evaluation.scoring import Metrics, Scorer
 from vlm_jax.evaluation.thresholds import choose_thresholds
-from vlm_jax.evaluation.units import Unit, find_units
+from vlm_jax.evaluation.units import Unit, activity_key, find_units
 from vlm_jax.metrics.similarity import Similarity, TfidfSimilarity, minilm
 
 METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.jsonl", "report.html"
@@ -29,7 +31,7 @@ def evaluate(
     system: System,
     data: RunData,
     split: str,
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     contexts: Sequence[str] | None = None,
     progress: bool = True,
@@ -38,24 +40,22 @@ def evaluate(
 
     Args:
       split: train, validation or test.
-      out: the directory of the results; made if absent. Files of an earlier evaluation are replaced, each at once.
+      out: the directory of the results, local or gs://; made if absent. Files of an earlier evaluation are replaced,
+        each at once.
       contexts: of `CONTEXTS`; gold is always among them, for the main scores are its. None = `eval.contexts`.
       progress: say on stderr how far it is.
 
     Returns:
-      {`<source>/<task>/<metric>`: {value, low, high, n_units, n_groups, unit, world}}.
+      {`<source>/<task>/<metric>`: {value, low, high, n_units, n_groups, group_level, unit, world}}.
 
     Raises:
-      UserError: an unknown context, or nothing in the split to score.
+      UserError: an unknown context, nothing in the split to score, or a file where `out` should be.
       EnvironmentFault: the disk is full.
     """
+    folder = _results_folder(out)
     wanted = _contexts(system.config.eval.contexts if contexts is None else contexts)
     units = split_units(data, split, system.config.tasks)
-    if not any(units.values()):
-        raise UserError(
-            f"nothing to evaluate: the {split} split has no record that carries one of the model's tasks "
-            f"({', '.join(system.config.tasks)}); see data.split, or evaluate another --split"
-        )
+    _check_some(units, split, system)
     thresholds = system.thresholds or fit_thresholds(system, data, progress=progress)
     answerer = Answerer(system, data, split, progress=progress)
     answers = {context: answerer.answer(units, context) for context in wanted}
@@ -72,16 +72,23 @@ def evaluate(
         notices=(*data.notices, *_broken(data)),
     )
     view = data.records(split)
-    rows = prediction_rows(units, answers, data.labels, thresholds)
-    html = report_html(page, rows, lambda row: view.record(row).image)
-    _write(Path(out), metrics, rows, html)
+    rows = prediction_rows(units, answers, data.labels, thresholds, scorer.worlds)
+    _write(folder, metrics, rows, report_html(page, rows, lambda row: view.record(row).image))
     return metrics
+
+
+def _check_some(units: Mapping[str, Sequence[Unit]], split: str, system: System) -> None:
+    if not any(units.values()):
+        raise UserError(
+            f"nothing to evaluate: the {split} split has no record that carries one of the model's tasks "
+            f"({', '.join(system.config.tasks)}); see data.split, or evaluate another --split"
+        )
 
 
 def split_units(data: RunData, split: str, tasks: Sequence[str]) -> dict[str, list[Unit]]:
     """The units of the given tasks in a split; empty lists for the others."""
     view = data.records(split)
-    found = find_units(range(len(view)), lambda row: view.record(row, image=False))
+    found = find_units(range(len(view)), lambda row: view.record(row, image=False), view.sentence_place)
     return {task: some if task in tasks else [] for task, some in found.items()}
 
 
@@ -97,8 +104,7 @@ def fit_thresholds(system: System, data: RunData, *, progress: bool = False) -> 
     score, truth, known = (
         np.stack([table[u.row] for u in scored]) for table in (answers.probabilities, answers.truth, answers.known)
     )
-    activities = ["\t".join((u.record.source, u.record.procedure, u.record.activity or u.record.uid)) for u in scored]
-    return choose_thresholds(score, truth, known, activities, data.labels)
+    return choose_thresholds(score, truth, known, [activity_key(u.record) for u in scored], data.labels)
 
 
 def _broken(data: RunData) -> tuple[str, ...]:
@@ -122,6 +128,7 @@ def _scorer(system: System, data: RunData, thresholds: Mapping[str, float | None
         training=training,
         label_counts=data.label_counts(),
         worlds={name: info.world for name, info in data.sources.items()},
+        group_levels=data.group_levels,
         similarities=_similarities(data) if set(system.config.tasks) & set(TEXT_TASKS) else (),
         resamples=system.config.eval.bootstrap,
         seed=system.config.seed,
@@ -136,11 +143,23 @@ def _similarities(data: RunData) -> tuple[Similarity, ...]:
     return fitted + ((embedded,) if embedded else ())
 
 
-def _write(out: Path, metrics: Metrics, rows: Sequence[Mapping[str, Any]], html: str) -> None:
+def _results_folder(out: str | os.PathLike[str]) -> epath.Path:
+    """Where the results go; UserError, before anything is computed, if that can't be a directory."""
+    folder = epath.Path(out)
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UserError(f"--out: '{there}' is a file, and the results are several: name a directory")
+    return folder
+
+
+def _write(out: epath.Path, metrics: Metrics, rows: Sequence[Mapping[str, Any]], html: str) -> None:
     """The three files, each whole or not at all; metrics.json last, for it says that the evaluation is done."""
     lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    with disk_faults(out):
+    numbers = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with disk_faults(out, again="evaluate again: scores are computed anew, an earlier metrics.json stands"):
         out.mkdir(parents=True, exist_ok=True)
-        write_bytes(out / PREDICTIONS, lines.encode())
-        write_bytes(out / REPORT, html.encode())
-        write_bytes(out / METRICS, (json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        for name, text in ((PREDICTIONS, lines), (REPORT, html), (METRICS, numbers)):
+            if "://" in os.fspath(out):
+                (out / name).write_bytes(text.encode())  # an object store shows an object when it is whole
+            else:
+                write_bytes(Path(out / name), text.encode())

@@ -10,9 +10,9 @@ import numpy as np
 
 from vlm_jax.contract import TEXT_TASKS, LabelSpace, Record
 from vlm_jax.evaluation.answers import Answers
-from vlm_jax.evaluation.intervals import Estimate, Groups, Samples
-from vlm_jax.evaluation.label_scores import AVERAGES, LabelUnits, label_samples
-from vlm_jax.evaluation.text_scores import TextUnits, shuffled, text_samples
+from vlm_jax.evaluation.intervals import MIN_GROUPS, Estimate, Groups, Samples
+from vlm_jax.evaluation.label_scores import AVERAGES, LabelUnits, Support, label_samples
+from vlm_jax.evaluation.text_scores import TextUnits, shuffled_samples, text_samples
 from vlm_jax.evaluation.trivial import trivial_labels, trivial_texts
 from vlm_jax.evaluation.units import UNIT_NAMES, Unit, as_scored, references
 from vlm_jax.metrics.similarity import Similarity
@@ -31,14 +31,20 @@ class Scope:
     world: str
     n_units: int
     n_groups: int
+    group_level: str
+    classes: Mapping[str, Support] = field(default_factory=dict)
 
-    def entry(self, estimate: Estimate) -> dict[str, Any]:
+    def entry(self, estimate: Estimate, name: str = "") -> dict[str, Any]:
+        """What stands under metric `name`; one of a class counts the units and groups in which it is known."""
+        about = self.classes.get(name.removeprefix("class/").rsplit("/", 1)[0]) if name.startswith("class/") else None
+        given = about is None or about.positive_groups >= MIN_GROUPS
         return {
             "value": estimate.value,
-            "low": estimate.low,
-            "high": estimate.high,
-            "n_units": self.n_units,
-            "n_groups": self.n_groups,
+            "low": estimate.low if given else None,
+            "high": estimate.high if given else None,
+            "n_units": self.n_units if about is None else about.units,
+            "n_groups": self.n_groups if about is None else about.groups,
+            "group_level": self.group_level,
             "unit": UNIT_NAMES[self.task],
             "world": self.world,
         }
@@ -46,7 +52,7 @@ class Scope:
     def entries(self, samples: Samples, names: Iterable[str] | None = None, within: str = "") -> Metrics:
         """Metrics under `<source>/<task>/[within/]`; all of the samples', or those named."""
         prefix = f"{self.source}/{self.task}/" + (f"{within}/" if within else "")
-        return {prefix + n: self.entry(samples.estimate(n)) for n in (samples.names if names is None else names)}
+        return {prefix + n: self.entry(samples.estimate(n), n) for n in (samples.names if names is None else names)}
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Scorer:
       training: one record a unit of the training split, by task; what trivial systems are fitted on.
       label_counts: int[C] positives and negatives in training.
       worlds: {source: real or simulated}.
+      group_levels: {source: patient, procedure or sequence}, what intervals are resampled by.
     """
 
     labels: LabelSpace
@@ -66,6 +73,7 @@ class Scorer:
     training: Mapping[str, Sequence[Record]]
     label_counts: tuple[np.ndarray, np.ndarray]
     worlds: Mapping[str, str]
+    group_levels: Mapping[str, str]
     similarities: tuple[Similarity, ...] = ()
     resamples: int = 1000
     seed: int = 0
@@ -85,6 +93,12 @@ class Scorer:
                     metrics |= self._sentences(source, task, chosen, answers)
         return metrics
 
+    def _scope(
+        self, source: str, task: str, n_units: int, groups: Groups, classes: Mapping[str, Support] | None = None
+    ) -> Scope:
+        world, level = self.worlds[source], self.group_levels[source]
+        return Scope(source, task, world, n_units, len(groups), level, classes or {})
+
     # --- Landmarks --------------------------------------------------------------------------------------------------
 
     def _landmarks(self, source: str, frames: Sequence[Unit], answers: Mapping[str, Answers]) -> Metrics:
@@ -93,10 +107,12 @@ class Scorer:
         present, known = (np.stack([of[r] for r in rows])[:, slots] for of in (gold.truth, gold.known))
         truth = LabelUnits(names, present, known, Groups.build([u.record.group for u in frames]))
         thresholds = [self.thresholds.get(self.labels.names[c]) for c in slots]
-        scope = Scope(source, "landmarks", self.worlds[source], len(frames), len(truth.groups))
+        scope = self._scope(source, "landmarks", len(frames), truth.groups, truth.support)
         metrics: Metrics = {}
         own: Samples | None = None
         for context, answer in answers.items():
+            if rows[0] not in answer.probabilities:  # nothing to roll out
+                continue
             score = np.stack([answer.probabilities[r] for r in rows])[:, slots]
             samples = self._label_samples(truth, score, thresholds)
             if context == "gold":
@@ -125,10 +141,12 @@ class Scorer:
             Groups.build([u.record.group for u in units]),
             self.similarities,
         )
-        scope = Scope(source, task, self.worlds[source], len(units), len(truth.groups))
+        scope = self._scope(source, task, len(units), truth.groups)
         metrics: Metrics = {}
         own: Samples | None = None
         for context, answer in answers.items():
+            if units[0].row not in answer.texts[task]:  # nothing to roll out
+                continue
             written = [as_scored(answer.texts[task].get(u.row, "")) for u in units]
             samples = self._text_samples(truth, written)
             metrics |= scope.entries(samples, within="" if context == "gold" else f"context/{context}")
@@ -141,11 +159,10 @@ class Scorer:
             trivial[name] = self._text_samples(truth, answer_fn(records))
             metrics |= scope.entries(trivial[name], within=f"trivial/{name}")
         metrics |= _gains(scope, own, trivial, own.names)
-        cosines = tuple(s.name for s in self.similarities)
-        if cosines and len(units) > 1:
+        if self.similarities and len(units) > 1:
             written = [as_scored(answers["gold"].texts[task][u.row]) for u in units]
-            mixed = self._text_samples(truth, [written[i] for i in shuffled(len(units), self.seed)])
-            metrics |= scope.entries(mixed, cosines, "trivial/shuffled")
+            floor = shuffled_samples(truth, written, resamples=self.resamples, seed=self.seed)
+            metrics |= scope.entries(floor, within="trivial/shuffled")
         return metrics
 
     def _text_samples(self, units: TextUnits, predictions: Sequence[str]) -> Samples:
@@ -175,8 +192,8 @@ def _about(scope: Scope, truth: LabelUnits, thresholds: Sequence[float | None]) 
     metrics: Metrics = {}
     for name, share, threshold in zip(truth.names, truth.prevalence, thresholds, strict=True):
         value = None if np.isnan(share) else float(share)
-        metrics[f"{prefix}class/{name}/prevalence"] = scope.entry(Estimate(value))
-        metrics[f"{prefix}class/{name}/threshold"] = scope.entry(Estimate(threshold))
+        for what, number in (("prevalence", value), ("threshold", threshold)):
+            metrics[f"{prefix}class/{name}/{what}"] = scope.entry(Estimate(number), f"class/{name}/{what}")
     undefined = truth.undefined
     metrics[f"{prefix}undefined_classes"] = {**scope.entry(Estimate(float(len(undefined)))), "names": list(undefined)}
     return metrics

@@ -51,8 +51,26 @@ def text_samples(units: TextUnits, predictions: Sequence[str], *, resamples: int
     return Samples.draw(units.names, fn, len(units.groups), resamples=resamples, seed=seed)
 
 
+def shuffled_samples(
+    units: TextUnits, predictions: Sequence[str], *, resamples: int = 1000, seed: int = 0, deals: int = 20
+) -> Samples:
+    """The floor of every cosine: the same sentences dealt to the wrong units, each unit's mean over `deals` deals."""
+    orders = [shuffled(len(predictions), seed + 1 + k) for k in range(deals)]  # `seed` itself draws the resamples
+    said = list(predictions)
+    dealt = [[said[i] for i in order.tolist()] for order in orders]
+    floors = [np.mean([best_cosine(s, texts, units.references) for texts in dealt], axis=0) for s in units.similarities]
+    sums = units.groups.sums(np.stack([*floors, np.ones(len(predictions))], axis=1))
+
+    def fn(weights: np.ndarray) -> np.ndarray:
+        total = weights @ sums
+        return weighted_mean(total[:, :-1], total[:, -1:])
+
+    names = [s.name for s in units.similarities]
+    return Samples.draw(names, fn, len(units.groups), resamples=resamples, seed=seed)
+
+
 def shuffled(n: int, seed: int) -> np.ndarray:
-    """int[n]: a permutation that leaves no unit with its own (for n > 1): the floor of every cosine."""
+    """int[n]: a permutation that leaves no unit with its own (for n > 1)."""
     order = np.random.default_rng(seed).permutation(n)
     place = np.empty(n, dtype=np.int64)
     place[order] = np.roll(order, 1)

@@ -34,16 +34,18 @@ def trivial_texts(task: str, training: Sequence[Record]) -> dict[str, Answer]:
     pairs = [(record, as_scored(TASK_TABLE[task].target(record) or "")) for record in training]
     if not pairs:
         return {}
-    # The end is the commonest "next text" where descriptions hardly repeat; as a constant answer it would be too weak.
+    # The end is the commonest "next text" where descriptions hardly repeat; it is a constant answer of its own, `end`.
     default = most_frequent([text for _, text in pairs if text != END_WORD] or [END_WORD])
     answers: dict[str, Answer] = {
         "most_frequent": lambda records: [default] * len(records),
         "markov": _by_key(lambda record: normalise(prompt_text(task, record)), pairs, default),
     }
+    if task == "anticipate":
+        answers["end"] = lambda records: [END_WORD] * len(records)
     if task == "report":
         answers["keyword"] = lambda records: [_keyword_words(record) for record in records]
         answers["keyword_mode"] = _by_key(lambda record: record.keyword or "", pairs, default)
-        answers["nearest"] = _nearest(pairs)
+        answers["nearest"] = _nearest(pairs, default)
     return answers
 
 
@@ -75,8 +77,11 @@ def _query(record: Record) -> str:
     return f"keyword{(record.keyword or 'none').replace('_', '').replace('-', '')} {prompt_text('report', record)}"
 
 
-def _nearest(pairs: Sequence[tuple[Record, str]], block: int = 256) -> Answer:
-    """The sentence of the nearest training (keyword, context) by tf-idf cosine; the first of equals."""
+def _nearest(pairs: Sequence[tuple[Record, str]], default: str, block: int = 256) -> Answer:
+    """The sentence of the nearest training (keyword, context) by tf-idf cosine; the first of equals.
+
+    Where no word is shared nothing is near: the default.
+    """
     vectorizer = TfidfVectorizer(analyzer=words)  # pyright: ignore[reportArgumentType]
     known: Any = vectorizer.fit_transform([_query(record) for record, _ in pairs])
     transposed = known.T
@@ -85,8 +90,9 @@ def _nearest(pairs: Sequence[tuple[Record, str]], block: int = 256) -> Answer:
         found: list[str] = []
         for start in range(0, len(records), block):
             queries = vectorizer.transform([_query(record) for record in records[start : start + block]])
-            best = np.asarray((queries @ transposed).argmax(axis=1)).ravel()
-            found += [pairs[i][1] for i in best]
+            cosines = queries @ transposed
+            best, near = (np.asarray(of).ravel() for of in (cosines.argmax(axis=1), cosines.max(axis=1).toarray()))
+            found += [pairs[i][1] if cosine > 0 else default for i, cosine in zip(best, near, strict=True)]
         return found
 
     return answer

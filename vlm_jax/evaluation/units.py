@@ -6,6 +6,7 @@ activity, or of the sentence's window of evidence, or on the sentence's own reco
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -31,8 +32,8 @@ class Unit:
       row: of the record table.
       record: without the bytes of its image.
       key: names the activity or sentence (the frame's own uid for landmarks).
-      chain: what is rolled out in time together: the video of an activity, the report of a sentence.
-      order: place in the chain, from 0.
+      chain: what is rolled out together: the video of an activity, the report of a sentence.
+      order: place in the chain, from 0: by time in a video, as written in a report.
     """
 
     row: int
@@ -42,21 +43,24 @@ class Unit:
     order: int = 0
 
 
-def find_units(rows: Iterable[int], record_of: Callable[[int], Record]) -> dict[str, list[Unit]]:
+def find_units(
+    rows: Iterable[int], record_of: Callable[[int], Record], place_of: Callable[[int], int] = int
+) -> dict[str, list[Unit]]:
     """Units by task, in the order of rows (within a procedure: in time).
 
     Args:
       rows: rows of the record table.
       record_of: gives the record of a row, without its image's bytes (b"" where there is one).
+      place_of: gives the place of a row's sentence in the report; by default reports are in the order of rows.
     """
     records = [(row, record_of(row)) for row in rows]
     units = {"landmarks": [Unit(row, r, r.uid) for row, r in records if TASK_TABLE["landmarks"].carried(r)]}
     for task in TEXT_TASKS:
-        units[task] = _middles(task, records)
+        units[task] = _middles(task, records, place_of if task == "report" else int)
     return units
 
 
-def _middles(task: str, records: list[tuple[int, Record]]) -> list[Unit]:
+def _middles(task: str, records: list[tuple[int, Record]], place_of: Callable[[int], int]) -> list[Unit]:
     """One unit an activity or a sentence: the middle of the rows that carry it."""
     windows: dict[tuple[str, str, str], list[tuple[int, Record]]] = {}
     for row, record in records:
@@ -64,14 +68,19 @@ def _middles(task: str, records: list[tuple[int, Record]]) -> list[Unit]:
             key = (record.sentence if task == "report" else record.activity) or record.uid
             windows.setdefault((record.source, record.procedure, key), []).append((row, record))
     units: list[Unit] = []
-    placed: dict[tuple[str, ...], int] = {}
+    chains: dict[tuple[str, ...], list[int]] = {}
     for (source, procedure, key), members in windows.items():
         row, record = members[len(members) // 2]
         chain = (source, procedure) if task == "report" else (source, procedure, record.video or "")
-        order = placed.get(chain, 0)
-        placed[chain] = order + 1
-        units.append(Unit(row, record, key, chain, order))
-    return units
+        chains.setdefault(chain, []).append(place_of(row))
+        units.append(Unit(row, record, key, chain))
+    orders = {chain: {place: i for i, place in enumerate(sorted(places))} for chain, places in chains.items()}
+    return [dataclasses.replace(u, order=orders[u.chain][place_of(u.row)]) for u in units]
+
+
+def activity_key(record: Record) -> str:
+    """Names the record's activity among all sources; a frame outside of any is its own."""
+    return "\t".join((record.source, record.procedure, record.activity or record.uid))
 
 
 def references(task: str, record: Record) -> tuple[str, ...]:

@@ -68,7 +68,8 @@ class MiniLmSimilarity:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """float32[U, 384]."""
-        new = sorted(set(texts) - self._cache.keys(), key=len)  # alike lengths share a batch: less padding
+        # Alike lengths share a batch: less padding. Ties go by the text: no two processes order a set alike.
+        new = sorted(set(texts) - self._cache.keys(), key=lambda text: (len(text), text))
         for start in range(0, len(new), self._batch):
             chunk = new[start : start + self._batch]
             for text, row in zip(chunk, self._rows(chunk), strict=True):

@@ -132,25 +132,25 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Clean lower-case text up to the first [EOS]; special tokens and padded ids are skipped.
 
-        `normalise(decode(encode(t))) == normalise(t)` for every text without unknown words. A target that is nothing
-        but [END] (there is no next activity) reads `contract.END`, as `prompts.encode_target` writes it.
+        `normalise(decode(encode(t))) == normalise(t)` for every text without unknown words. [END] before any word
+        (there is no next activity) reads `contract.END`, as `prompts.encode_target` writes it, whatever follows; later
+        it is skipped. A piece that continues a word, where there is none, begins one.
         """
         parts: list[str] = []
-        ended = False
         end_id, eos_id = self.id(END), self.eos_id
         for i in map(int, ids):
             if i == eos_id:
                 break
-            ended = ended or i == end_id
+            if i == end_id and not parts:
+                return END
             if i in self._special_ids or i not in self._tokens:
                 continue
             token = self._tokens[i]
-            if token.startswith(CONTINUATION) and len(token) > 2 and parts:
-                parts[-1] += token[2:]
+            continues = token.startswith(CONTINUATION) and len(token) > len(CONTINUATION)
+            if continues and parts:
+                parts[-1] += token.removeprefix(CONTINUATION)
             else:
-                parts.append(token)
-        if ended and not parts:
-            return END
+                parts.append(token.removeprefix(CONTINUATION) if continues else token)
         return clean(" ".join(parts))
 
 
