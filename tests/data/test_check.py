@@ -189,6 +189,11 @@ def test_sentences_and_keywords(sound):
     assert said(t0=None, t1=None) == said(keyword=None) == set()
     assert said(keyword="other") == {("error", "keyword", "p0/s0")}
     assert rows(dataset, info={"keywords": ("inspect", "left side")}) == {("warning", "keyword", "left side")}
+    assert rows(dataset, info={"keywords": ("inspect", "large_polyp")}) == {("warning", "keyword", "large_polyp")}
+    # A step that is named by a negation, and one that tells which of two findings it is.
+    assert rows(dataset, info={"keywords": ("inspect", "no complication", "without_packing")}) == set()
+    told = rows(dataset, info={"keywords": ("inspect", "polyp", "no_polyp", "Polyp  absent")})
+    assert told == {("warning", "keyword", "no_polyp"), ("warning", "keyword", "Polyp  absent")}
 
 
 def test_prevalence(sound):

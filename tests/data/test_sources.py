@@ -102,6 +102,17 @@ def larynx(tmp_path) -> Path:
     return root
 
 
+def test_input_that_changed_within_its_size_is_another_data_set(larynx, tmp_path):
+    vocalfolds.build(larynx, tmp_path / "d", progress=False)
+    vocalfolds.build(larynx, tmp_path / "d", progress=False)
+    mask = larynx / "annot/patient2/seq3/0001.png"
+    content = bytearray(mask.read_bytes())
+    content[-1] ^= 1
+    mask.write_bytes(content)
+    with pytest.raises(UserError, match="holds another data set"):
+        vocalfolds.build(larynx, tmp_path / "d", progress=False)
+
+
 def test_larynx_rows(larynx, tmp_path):
     vocalfolds.build(larynx, tmp_path / "d", progress=False)
     dataset = open_dataset(tmp_path / "d")

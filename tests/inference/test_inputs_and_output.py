@@ -39,7 +39,8 @@ def test_json_lines_give_texts_and_defaults_fill_what_is_missing(folder):
         ('{"keyword": "a"}', 'has no "image"'),
         ('{"image": "a.png", "keywrod": "a"}', 'unknown key "keywrod"; did you mean "keyword"?'),
         ('{"image": "a.png", "zzz": "a"}', 'unknown key "zzz"; expected image'),
-        ('{"image": "a.png", "context": 3}', '"context" is 3; expected a string'),
+        ('{"image": "a.png", "context": 3}', '"context" is a number; expected a string'),
+        ('{"image": "a.png", "context": ["Mrs. Secret"]}', '"context" is a list; expected a string'),
     ],
 )
 def test_json_lines_that_say_nothing_clear(tmp_path, content, said):
@@ -47,7 +48,7 @@ def test_json_lines_that_say_nothing_clear(tmp_path, content, said):
     path.write_text(content)
     with pytest.raises(UserError) as error:
         collect([str(path)], NONE)
-    assert said in str(error.value) and str(path) in str(error.value)
+    assert said in str(error.value) and str(path) in str(error.value) and "Secret" not in str(error.value)
 
 
 def test_json_lines_in_another_encoding(tmp_path):

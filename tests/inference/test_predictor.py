@@ -42,8 +42,10 @@ def test_without_texts_the_prompts_are_null_and_marked_so(echo, arrays):
     assert p.describe.text == "[CLS] [NULL] [SEP] described" and p.describe.context == "empty"
     assert p.report is None
     (p,) = Predictor(echo())(arrays[0], context=START, previous=START, keyword="")
-    assert p.report.text == "[CLS] [NULL] [SEP] [START] [SEP]"
+    assert p.report.text == "[CLS] [NULL] [SEP] [START] [SEP]" and p.report.context == "gold"
     assert p.describe.text == "[CLS] [START] [SEP] described" and p.describe.context == "gold"
+    (p,) = Predictor(echo())(arrays[0], keyword="polyp")
+    assert p.report.text == "[CLS] polyp [SEP] [NULL] [SEP]" and p.report.context == "empty"
 
 
 def test_anticipate_reads_the_models_own_description_where_none_is_given(echo, arrays):

@@ -13,7 +13,8 @@ from vlm_jax.contract import IGNORE_LABEL, Activity
 from vlm_jax.data.findings import Finding
 from vlm_jax.data.store import Dataset
 
-_SIDES = re.compile(r"\b(?:left|right|bilateral|small|large|huge|no|absent)\b", re.IGNORECASE)
+_SIDES = re.compile(r"\b(?:left|right|bilateral|small|large|huge)\b", re.IGNORECASE)
+_NEGATIONS = re.compile(r"\b(?:no|without|absent)\b", re.IGNORECASE)
 
 
 def row_findings(dataset: Dataset) -> Iterator[Finding]:
@@ -139,14 +140,27 @@ def sentences(dataset: Dataset) -> Iterator[Finding]:
 
 
 def keywords(dataset: Dataset) -> Iterator[Finding]:
-    """Keywords outside the closed list, and codes in it that say what only the sentence may say."""
+    """Keywords outside the closed list, and codes in it that say what only the sentence may say.
+
+    A negation tells the answer only where the list has its opposite, too: `no polyp` beside `polyp`. Alone, as in
+    `no complications`, it is the name of a step.
+    """
     known = set(dataset.info.keywords)
     for row in dataset.tables.sentences:
         if row.keyword is not None and row.keyword not in known:
             yield Finding("error", "keyword", row.id, f"keyword '{row.keyword}' is not in the closed list")
+    plain = {_bare(code) for code in dataset.info.keywords}
     for code in dataset.info.keywords:
-        if word := _SIDES.search(code):
+        spaced = code.replace("_", " ")
+        negation = _NEGATIONS.search(spaced)
+        opposite = negation is not None and _bare(_NEGATIONS.sub(" ", spaced)) in plain
+        if word := _SIDES.search(spaced) or (negation if opposite else None):
             yield Finding("warning", "keyword", code, f"the code says '{word[0]}', which is the sentence's to say")
+
+
+def _bare(code: str) -> str:
+    """Lower-case words with one space between them."""
+    return " ".join(code.lower().replace("_", " ").split())
 
 
 def prevalence(dataset: Dataset) -> Iterator[Finding]:

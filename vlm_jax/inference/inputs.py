@@ -13,6 +13,8 @@ from vlm_jax.inference.request import TEXTS, Request
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _KEYS = ("image", *TEXTS)
+_JSON_TYPES = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+"""Names for values of the caller's, which may be text of a patient and are never repeated."""
 
 
 def collect(inputs: Iterable[str], texts: Mapping[str, str | None]) -> list[Request]:
@@ -74,6 +76,6 @@ def _parse(line: str, path: Path, number: int) -> Request:
             hint = f'; did you mean "{near[0]}"?' if near else f"; expected {', '.join(_KEYS)}"
             raise UserError(f'{where} has an unknown key "{key}"{hint}')
         if value is not None and not isinstance(value, str):
-            raise UserError(f'{where}: "{key}" is {json.dumps(value)}; expected a string or null')
+            raise UserError(f'{where}: "{key}" is {_JSON_TYPES[type(value)]}; expected a string or null')
     image = path.parent / row["image"]
     return Request(image, str(image), **{name: row.get(name) for name in TEXTS})

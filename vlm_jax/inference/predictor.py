@@ -53,7 +53,8 @@ class Predictor:
             the procedure or report starts here.
 
         Returns:
-          One `Prediction` an image, in order. `report` is None without keyword and context.
+          One `Prediction` an image, in order. `report` is None without keyword and context; with a keyword alone its
+          context is `empty`.
 
         Raises:
           UserError: an image that cannot be read, or texts that do not fit the images; one line.
@@ -102,7 +103,9 @@ class Predictor:
             landmarks=self._landmarks(raw, row),
             describe=self._text("describe", request, raw, row, "gold" if request.previous else "empty"),
             anticipate=self._text("anticipate", request, ahead, row, current),
-            report=self._text("report", request, raw, row, "gold") if wants_report else None,
+            report=self._text("report", request, raw, row, "gold" if request.context else "empty")
+            if wants_report
+            else None,
         )
 
     def _landmarks(self, raw: RawPrediction, row: int) -> tuple[LandmarkPrediction, ...] | None:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureBundle, Video
-from vlm_jax.data.files import local_path
+from vlm_jax.data.files import local_path, sha256_file
 from vlm_jax.data.sources import mask_language
 from vlm_jax.data.store import write_dataset
 from vlm_jax.data.transforms import decode_pixels
@@ -80,7 +80,7 @@ def build(input_dir: str | Path, out: str | Path, *, progress: bool = True) -> N
             "version": VERSION,
             "visible_above": VISIBLE_ABOVE,
             "ms_per_number": MS_PER_NUMBER,
-            "files": _listing_digest(root),
+            "files": _input_digest(root),
         },
     )
     write_dataset(out, info, list(shots), lambda patient: _bundle(patient, shots[patient]), progress=progress)
@@ -100,10 +100,10 @@ def _subdirectories(directory: Path) -> list[str]:
     return found
 
 
-def _listing_digest(root: Path) -> str:
-    """sha256 over names and sizes of the input: another input is another data set."""
+def _input_digest(root: Path) -> str:
+    """sha256 over names and contents of the input: one changed pixel of a mask is another data set."""
     files = sorted(p for part in ("img", "annot") for p in (root / part).rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root).as_posix()} {p.stat().st_size}\n" for p in files]
+    lines = [f"{p.relative_to(root).as_posix()} {sha256_file(p)}\n" for p in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
