@@ -90,8 +90,8 @@ def all_blocks() -> list[Block]:
 
 
 def comments(text: str) -> int:
-    """How many test comments a page has; each belongs to a block."""
-    return text.count("<!-- test:")
+    """How many lines of a page are test comments; each belongs to a block."""
+    return len(re.findall(r"^\s*<!-- test:", text, re.M))
 
 
 def inline_commands(text: str) -> list[str]:
