@@ -189,9 +189,14 @@ def _write_frame(path):
 
     from vlm_jax.simulator import SimulatorConfig, make_procedure, procedure_ids
 
-    config = SimulatorConfig(procedures=1, image_size=64, activities_per_procedure=4)
+    config = SimulatorConfig(procedures=1, image_size=64, activities_per_procedure=12, frames_per_procedure=12)
     path.write_bytes(next(iter(make_procedure(config, procedure_ids(config)[0]).frames)).image)
     Image.open(path).verify()
+
+
+def test_the_slow_commands_have_a_frame_to_read(tmp_path):
+    _write_frame(tmp_path / "frame.jpg")
+    assert (tmp_path / "frame.jpg").stat().st_size > 500
 
 
 @pytest.mark.slow
