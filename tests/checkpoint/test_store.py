@@ -17,14 +17,14 @@ from vlm_jax.config.schema import Config
 from vlm_jax.errors import EnvironmentFault, UserError
 
 
-def _meta(loss: float = 1.0) -> Meta:
+def _meta(loss: float | None = 1.0, step: int = 5) -> Meta:
     return Meta(
         Config(),
         ("fess/nasal septum",),
         "{}",
         {"fess/nasal septum": 0.4},
-        batches=3,
-        metrics={"loss": loss},
+        batches=step,
+        metrics={} if loss is None else {"loss": loss},
         versions=versions(),
     )
 
@@ -33,10 +33,10 @@ def _params(value: float = 1.0):
     return {"a": {"kernel": jnp.full((3, 2), float(value))}, "b": jnp.arange(4.0) * value}
 
 
-def _save(store: Store, step: int, *, loss: float = 1.0, ema: bool = False):
+def _save(store: Store, step: int, *, loss: float | None = 1.0, ema: bool = False):
     params = _params(step)
     train = {"step": jnp.asarray(step), "key": jnp.zeros(2, jnp.uint32)}
-    store.save(step, params=params, ema=_params(-step) if ema else None, train=train, meta=_meta(loss))
+    store.save(step, params=params, ema=_params(-step) if ema else None, train=train, meta=_meta(loss, step))
 
 
 def _abstract(tree):
@@ -73,6 +73,14 @@ def test_inference_reads_the_average_as_numpy(saved):
         assert restore_for_inference(path, "last").step == 5
 
 
+def test_a_steps_own_directory_may_have_any_name(saved):
+    (saved / "checkpoints/5").rename(saved / "the_good_one")
+    for step in ("best", "5", 5):
+        assert restore_for_inference(saved / "the_good_one", step).step == 5
+    with pytest.raises(UserError, match="is step 5, not 7"):
+        restore_for_inference(saved / "the_good_one", 7)
+
+
 def test_last_and_best_are_kept_and_found(tmp_path):
     store = Store(tmp_path, keep_last=2, keep_best=1)
     for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 2.5), (5, 2.6)):
@@ -95,6 +103,83 @@ def test_a_step_without_manifest_does_not_exist(saved):
     _save(store, 5)
     store.close()
     assert store.steps() == [5]
+
+
+def test_a_step_cut_off_after_a_complete_one_is_removed_and_saved_again(tmp_path):
+    """Orbax would take it for the latest step, and silently refuse what comes before it."""
+    store = Store(tmp_path)
+    _save(store, 2)
+    _save(store, 4)
+    store.close()
+    (tmp_path / "checkpoints/4" / manifest.NAME).unlink()
+    store = Store(tmp_path)
+    assert not (tmp_path / "checkpoints/4").exists()
+    _save(store, 3)
+    _save(store, 4)
+    store.close()
+    assert store.steps() == [2, 3, 4] or store.steps() == [3, 4]
+
+
+def test_a_refused_save_is_an_error(saved):
+    store = Store(saved)
+    with pytest.raises(UserError, match="step 4 was not saved: .* at step 5 already"):
+        _save(store, 4)
+    store.close()
+
+
+@pytest.mark.parametrize("loss", [None, float("nan"), float("inf")])
+def test_a_step_without_a_finite_loss_is_never_the_best(tmp_path, loss):
+    store = Store(tmp_path, keep_last=2, keep_best=1)
+    for step, value in ((1, 1.5), (2, loss), (3, 2.0), (4, loss), (5, 3.0)):
+        _save(store, step, loss=value)
+    store.close()
+    assert complete_steps(tmp_path / "checkpoints") == [1, 4, 5]
+    assert restore_for_inference(tmp_path).step == 1
+    assert restore_for_inference(tmp_path, "last").step == 5
+
+
+def test_best_is_the_last_where_no_step_has_a_loss(tmp_path):
+    store = Store(tmp_path)
+    for step in (1, 2):
+        _save(store, step, loss=None)
+    store.close()
+    assert restore_for_inference(tmp_path).step == 2
+
+
+def test_a_complete_step_exists_while_the_next_is_written(tmp_path):
+    store = Store(tmp_path, keep_last=1, keep_best=0)
+    for step in (1, 2):
+        _save(store, step)
+    store._manager.wait_until_finished()  # arrays are there, the manifest is not: the moment of a kill
+    assert store.steps() == [1]
+    store.close()
+
+
+def test_amended_scores_count_as_if_saved_with_the_step(tmp_path):
+    store = Store(tmp_path)
+    _save(store, 1, loss=None)
+    store.amend(1, _meta(0.5, 1))
+    store.close()
+    assert manifest.problems(_epath(tmp_path / "checkpoints/1")) == []
+    store = Store(tmp_path, keep_last=2, keep_best=1)
+    for step in (2, 3, 4):
+        _save(store, step, loss=2.0)
+    store.close()
+    assert store.steps() == [1, 3, 4] and restore_for_inference(tmp_path).step == 1
+    assert read_meta(_epath(tmp_path / "checkpoints/1")).thresholds == {"fess/nasal septum": 0.4}
+
+
+def test_a_damaged_array_is_one_line_that_names_the_file(saved):
+    victims = [p for p in sorted((saved / "checkpoints/5/ema").rglob("*")) if p.is_file() and "/d/" in str(p)]
+    for path in victims:
+        path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(UserError, match="ema/.*has changed.*restore another --step or train again"):
+        restore_for_inference(saved)
+    store = Store(saved)
+    train = {"step": jnp.asarray(0), "key": jnp.zeros(2, jnp.uint32)}
+    with pytest.raises(UserError, match="is damaged: ema/"):
+        store.restore(5, params=_abstract(_params()), ema=_abstract(_params()), train=_abstract(train))
+    store.close()
 
 
 def test_no_directory_is_one_line(tmp_path):

@@ -232,10 +232,21 @@ def test_a_full_disk_in_build(tmp_path, monkeypatch, refused):
     assert main([str(word) for word in argv]) == 0
 
 
+class StandInValidator:
+    def __init__(self, run):
+        del run
+
+    def __call__(self, params):
+        return {"loss": 1.0}
+
+    def thresholds(self, params):
+        return {}
+
+
 def test_a_full_disk_in_training(clean, tmp_path, monkeypatch, refused):
     """The disk fills while step 1 is saved; step and validation are stand-ins, for only the saving matters here."""
     monkeypatch.setattr(loop, "make_train_step", lambda *_: lambda state, batch: (state, {"loss": np.float32(1)}))
-    monkeypatch.setattr(loop, "Validator", lambda run: lambda params: ({"loss": 1.0}, {}))
+    monkeypatch.setattr(loop, "Validator", StandInValidator)
     monkeypatch.setattr(manifest, "write", no_space)
     argv = train_argv(tmp_path, 1, f"--config.data.path={clean / 'data'}")
     refused(argv, "disk is full", "same command", code=1)
@@ -245,4 +256,4 @@ def test_a_full_disk_in_training(clean, tmp_path, monkeypatch, refused):
 def test_a_full_disk_before_training(clean, tmp_path, monkeypatch, refused):
     monkeypatch.setattr(config_io, "dump", no_space)
     refused(train_argv(tmp_path, 1, f"--config.data.path={clean / 'data'}"), "disk is full", code=1)
-    assert not list((tmp_path / "run").iterdir())
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]

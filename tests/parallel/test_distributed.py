@@ -121,6 +121,11 @@ def test_a_barrier_names_itself_when_a_peer_is_missing(monkeypatch):
         distributed.barrier("saved", timeout=2)
 
 
+def test_union_of_one_process_is_its_own_sorted_once(calls):
+    assert distributed.union([3, 1, 3]) == (1, 3)
+    assert distributed.union({}) == ()
+
+
 PEER = """
 import sys
 from vlm_jax.config.schema import ParallelConfig
@@ -136,6 +141,20 @@ if rank == 0:
         distributed.barrier("nobody else comes", timeout=1)
     except EnvironmentFault as error:
         print(error, flush=True)
+assert distributed.union([]) == ()
+assert distributed.union([5, 2] if rank else [2]) == (2, 5)
+import os, signal
+from vlm_jax.training.preemption import PreemptionWatch
+with PreemptionWatch() as watch:
+    stops = []
+    for step in range(1, 200):
+        if step == 3 and rank == 1:
+            os.kill(os.getpid(), signal.SIGINT)  # handed to JAX as a SIGTERM
+        if watch.reached(step):
+            stops.append(step)
+            break
+        distributed.barrier("step", timeout=60)
+assert len(stops) == 1 and distributed.union(stops) == tuple(stops), "all processes stop at one step"
 distributed.barrier("end", timeout=60)
 print("done", flush=True)
 """

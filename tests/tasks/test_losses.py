@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -62,6 +63,30 @@ def test_asymmetric_is_finite_at_extremes():
     config = LossConfig(landmarks="asymmetric")
     for labels in ([[0.0, 1.0]], [[1.0, 0.0]]):
         assert np.isfinite(label_loss(logits, jnp.array(labels), config, None)).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 4.0])
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+@pytest.mark.parametrize("name", ["asymmetric", "focal"])
+def test_gradients_are_finite_at_extremes(name, gamma, clip):
+    config = LossConfig(
+        landmarks=name,
+        focal_gamma=gamma,
+        asymmetric_gamma_positive=gamma,
+        asymmetric_gamma_negative=gamma,
+        asymmetric_clip=clip,
+    )
+    logits = jnp.array([-200.0, -200.0, 0.0, 200.0, 200.0])
+    labels = jnp.array([0.0, 1.0, 1.0, 0.0, 1.0])
+    value, gradient = jax.value_and_grad(lambda z: label_loss(z, labels, config, None).sum())(logits)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_gamma_zero_is_plain_cross_entropy(labelled):
+    logits, labels = labelled
+    plain = label_loss(logits, labels, LossConfig(), None)
+    actual = asymmetric_loss(jnp.asarray(logits), jnp.asarray(labels), gamma_positive=0.0, gamma_negative=0.0, clip=0.0)
+    np.testing.assert_allclose(actual, plain, atol=TOLERANCE)
 
 
 def test_class_balanced_weights_follow_cui():

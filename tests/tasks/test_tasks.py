@@ -126,3 +126,17 @@ def test_decode_reads_its_own_row():
     prediction = SimpleNamespace(probabilities=np.eye(2), texts={"describe": ["a", "b"]})
     assert TASK_TABLE["describe"].decode(prediction, 1) == "b"
     np.testing.assert_array_equal(TASK_TABLE["landmarks"].decode(prediction, 0), [1, 0])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_reads_its_fields_and_no_other(name):
+    """Prompt, target and whether it is carried follow from `fields` alone."""
+    task = TASK_TABLE[name]
+    whole = Record("u", "s", "p", "g", image=b"x", landmarks=(1,), visible=(1,), previous="before", description="now",
+                   next_description="next", keyword="key", context="said", report_sentence="told")  # fmt: skip
+    others = {
+        f.name: None for f in dataclasses.fields(Record)[4:] if f.name not in task.fields and f.name != "references"
+    }
+    bare = dataclasses.replace(whole, **others)
+    assert (task.prompt(bare), task.target(bare), task.carried(bare)) == (task.prompt(whole), task.target(whole), True)
+    assert not task.carried(dataclasses.replace(whole, **{task.fields[-1]: None}))

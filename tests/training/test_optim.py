@@ -15,6 +15,7 @@ from vlm_jax.config.load import load_config
 from vlm_jax.config.schema import Config, OptimConfig
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
+from vlm_jax.parallel.partition import param_name
 from vlm_jax.training import optim
 
 
@@ -68,7 +69,7 @@ def test_schedule_rises_peaks_and_ends():
 
 
 def test_decay_is_for_matrices_alone(abstract):
-    mask = {optim.path_name(p): v for p, v in jax.tree_util.tree_flatten_with_path(optim.decay_mask(abstract))[0]}
+    mask = {param_name(p): v for p, v in jax.tree_util.tree_flatten_with_path(optim.decay_mask(abstract))[0]}
     decayed = {name for name, value in mask.items() if value}
     assert decayed and all(name.endswith(("kernel", "word_embedding")) for name in decayed)
     kernels = {name for name in mask if name.endswith("kernel")}
@@ -77,7 +78,7 @@ def test_decay_is_for_matrices_alone(abstract):
 
 def _scales(abstract, **changes):
     tree = optim.layer_scales(abstract, _config(**changes))
-    return {optim.path_name(p): v for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    return {param_name(p): v for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def test_layer_decay_follows_depth(abstract):

@@ -11,8 +11,9 @@ import pytest
 from etils import epath
 
 from vlm_jax.config.schema import LossConfig
+from vlm_jax.parallel.partition import param_name
 from vlm_jax.training import step as step_module
-from vlm_jax.training.optim import make_schedule, path_name
+from vlm_jax.training.optim import make_schedule
 from vlm_jax.training.run import Run, set_up
 from vlm_jax.training.state import state_shardings, update_ema
 
@@ -44,7 +45,7 @@ def _steps(run: Run, n: int = 2):
 
 
 def _flat(tree):
-    return {path_name(p): np.asarray(v) for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    return {param_name(p): np.asarray(v) for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
@@ -97,7 +98,7 @@ def test_average_follows_the_parameters(toy_config, tmp_path):
 
 def test_moments_lie_where_their_parameters_lie(toy_config, tmp_path):
     run = _run(toy_config(), tmp_path)
-    placed = {path_name(p): s.sharding.spec for p, s in jax.tree_util.tree_flatten_with_path(run.abstract)[0]}
+    placed = {param_name(p): s.sharding.spec for p, s in jax.tree_util.tree_flatten_with_path(run.abstract)[0]}
     moments = [name for name in placed if "/mu/" in name]
     assert moments
     for name in moments:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from vlm_jax.errors import UserError
+from vlm_jax.parallel.partition import param_name
 
 _SHOWN = 8
 
@@ -17,18 +18,7 @@ _SHOWN = 8
 def leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
     """{path: (shape, dtype)} of every array-like leaf; works on arrays, ShapeDtypeStructs and orbax metadata."""
     flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return {
-        "/".join(_name(key) for key in path): (tuple(leaf.shape), str(leaf.dtype))
-        for path, leaf in flat
-        if hasattr(leaf, "shape")
-    }
-
-
-def _name(key: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+    return {param_name(path): (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat if hasattr(leaf, "shape")}
 
 
 def require_same(stored: Any, expected: Any, *, item: str, where: str) -> None:

@@ -8,6 +8,7 @@ import json
 from etils import epath
 
 NAME = "MANIFEST.json"
+_PART = ".part"
 _CHUNK = 1 << 20
 
 
@@ -20,24 +21,44 @@ def _sha256(path: epath.Path) -> str:
 
 
 def _files(directory: epath.Path) -> dict[str, epath.Path]:
-    """{path relative to the directory: file}, the manifest itself left out, in a fixed order."""
+    """{path relative to the directory: file}, the manifest and partial files left out, in a fixed order."""
     found: dict[str, epath.Path] = {}
     stack = [directory]
     while stack:
         for child in sorted(stack.pop().iterdir()):
             if child.is_dir():
                 stack.append(child)
-            elif child.name != NAME:
+            elif child.name != NAME and not child.name.endswith(_PART):
                 found[str(child.relative_to(directory))] = child
     return dict(sorted(found.items()))
 
 
 def write(directory: epath.Path) -> None:
     """Writes the manifest of a finished step directory, atomically."""
-    entries = {name: _sha256(path) for name, path in _files(directory).items()}
-    partial = directory / (NAME + ".part")
-    partial.write_text(json.dumps({"sha256": entries}, indent=1, sort_keys=True))
-    partial.replace(directory / NAME)
+    _replace(directory / NAME, _text({name: _sha256(path) for name, path in _files(directory).items()}))
+
+
+def rewrite(directory: epath.Path, texts: dict[str, str]) -> None:
+    """Replaces small files of a finished step, {relative path: text}, and their digests.
+
+    The digests go first: ended in between, the step is still complete, and rewriting it once more mends it.
+    """
+    entries = json.loads((directory / NAME).read_text())["sha256"]
+    new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    _replace(directory / NAME, _text(entries | new))
+    for name, text in texts.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        _replace(directory / name, text)
+
+
+def _text(digests: dict[str, str]) -> str:
+    return json.dumps({"sha256": digests}, indent=1, sort_keys=True)
+
+
+def _replace(path: epath.Path, text: str) -> None:
+    partial = path.parent / (path.name + _PART)
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def exists(directory: epath.Path) -> bool:
@@ -53,7 +74,7 @@ def problems(directory: epath.Path) -> list[str]:
         recorded = json.loads((directory / NAME).read_text())["sha256"]
     except (ValueError, KeyError, TypeError):
         return [f"{NAME} can't be read"]
-    present = {name: path for name, path in _files(directory).items() if name != NAME + ".part"}
+    present = _files(directory)
     lines = [f"{name} is missing" for name in recorded.keys() - present.keys()]
     lines += [f"{name} is not in {NAME}" for name in present.keys() - recorded.keys()]
     lines += [f"{n} has changed" for n in recorded.keys() & present.keys() if _sha256(present[n]) != recorded[n]]

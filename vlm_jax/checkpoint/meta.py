@@ -24,9 +24,10 @@ class Meta:
       tokenizer: the tokenizer as JSON text.
       thresholds: {scoped name: threshold or None}, chosen on the validation split.
       batches: how many training batches were consumed; the data position.
-      quarantine: row ids set aside, the same on every host.
-      sources: {source: {world, fingerprint, licence}} of the data it was trained on.
-      metrics: validation metrics of the step.
+      quarantine: rows of the record table that could not be read, of all processes.
+      sources: {source: {world, licence, fingerprint, groups}} of the data it was trained on; `groups` are the ids of
+        the groups used, {"train": [...], "validation": [...]}.
+      metrics: validation metrics of the step; empty where it was saved in a hurry, or nothing validates.
       versions: of the libraries that wrote it.
     """
 
@@ -36,7 +37,7 @@ class Meta:
     thresholds: dict[str, float | None] = field(default_factory=dict)
     batches: int = 0
     quarantine: tuple[int, ...] = ()
-    sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all is written."""
     from vlm_jax.commands.work_directory import work_directory
     from vlm_jax.decoding.system import System
+    from vlm_jax.evaluation.apart import check_apart
     from vlm_jax.evaluation.run import evaluate
     from vlm_jax.evaluation.table import table
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     out = _out(where, args)
     system = System.from_checkpoint(str(where), args.step)
     data = _data(system, args.data)
+    check_apart(data, args.split, system.meta.get("sources", {}))
     for notice in data.notices:
         print(notice, file=sys.stderr)
     contexts = args.contexts.split(",") if args.contexts else None

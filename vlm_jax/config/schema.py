@@ -127,13 +127,13 @@ class TrainConfig:
 @dataclass(frozen=True)
 class CheckpointConfig:
     every: int = 200  # steps
-    keep_last: int = 2
+    keep_last: int = 2  # at least two are kept, so that a complete one is always there
     keep_best: int = 1  # by eval.select
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    every: int = 200  # steps between evaluations on the validation split; 0 = only at the end
+    every: int = 200  # steps between validations, beside those with every checkpoint; 0 = only with checkpoints
     batch_size: int = 32
     max_units: int = 256  # of each task in evaluations during training; `vlm-jax evaluate` scores all
     select: str = "loss"  # what `best` means: loss (lowest validation loss)

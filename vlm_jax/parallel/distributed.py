@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import jax
+import numpy as np
 
 from vlm_jax.config.schema import ParallelConfig
 from vlm_jax.errors import EnvironmentFault, UserError
@@ -102,3 +104,17 @@ def barrier(name: str, timeout: float = 300.0) -> None:
             f"process {jax.process_index()} waited {timeout:g} s at barrier {name!r} for its peers; "
             "one of them has died or hangs: see its log, then start all again"
         ) from error
+
+
+def union(numbers: Iterable[int]) -> tuple[int, ...]:
+    """The sorted union of every process's non-negative numbers, the same on all; all call it at the same place."""
+    own = sorted(set(numbers))
+    if jax.process_count() == 1:
+        return tuple(own)
+    from jax.experimental import multihost_utils
+
+    width = int(np.max(multihost_utils.process_allgather(np.int32(len(own)))))
+    padded = np.full(width, -1, np.int32)
+    padded[: len(own)] = own
+    gathered = np.asarray(multihost_utils.process_allgather(padded)) if width else padded
+    return tuple(sorted({int(n) for n in gathered.ravel()} - {-1}))

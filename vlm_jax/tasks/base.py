@@ -33,7 +33,12 @@ class LossContext:
 
 
 class Task(Protocol):
-    """One task of the model. A record that does not carry it is masked, never invented."""
+    """One task of the model. A record that does not carry it is masked, never invented.
+
+    Attributes:
+      name: of `contract.TASKS`.
+      fields: of a Record that the task reads, inputs first and the truth last; no other may change its answer or loss.
+    """
 
     name: str
     fields: tuple[str, ...]

@@ -9,6 +9,13 @@ import optax
 
 from vlm_jax.config.schema import LossConfig
 
+_SMALLEST = 1e-8
+
+
+def _focus(probability: jax.Array, gamma: float) -> jax.Array:
+    """probability ** gamma with a finite gradient at 0, where that of the power is not for gamma below 1."""
+    return jnp.ones_like(probability) if gamma == 0 else jnp.power(jnp.maximum(probability, _SMALLEST), gamma)
+
 
 def asymmetric_loss(
     logits: jax.Array, labels: jax.Array, *, gamma_positive: float, gamma_negative: float, clip: float
@@ -25,13 +32,18 @@ def asymmetric_loss(
     Returns:
       f32[...]: loss of each element.
     """
-    probability = jax.nn.sigmoid(logits)
-    shifted = jnp.maximum(probability - clip, 0.0)
-    positive = -jnp.power(1.0 - probability, gamma_positive) * jax.nn.log_sigmoid(logits)
+    shifted = jnp.maximum(jax.nn.sigmoid(logits) - clip, 0.0)
+    positive = -_focus(jax.nn.sigmoid(-logits), gamma_positive) * jax.nn.log_sigmoid(logits)
     # log(1 - shifted) is log_sigmoid(-logits) where nothing was clipped: stable for large logits.
-    negative_log = jax.nn.log_sigmoid(-logits) if clip == 0 else jnp.log(jnp.maximum(1.0 - shifted, 1e-8))
-    negative = -jnp.power(shifted, gamma_negative) * negative_log
+    negative_log = jax.nn.log_sigmoid(-logits) if clip == 0 else jnp.log(jnp.maximum(1.0 - shifted, _SMALLEST))
+    negative = -_focus(shifted, gamma_negative) * negative_log
     return labels * positive + (1.0 - labels) * negative
+
+
+def focal_loss(logits: jax.Array, labels: jax.Array, gamma: float) -> jax.Array:
+    """Focal loss without class weights (Lin et al. 2017, arXiv 1708.02002, eq. 4), f32[...] of each element."""
+    wrong = jax.nn.sigmoid(jnp.where(labels > 0.5, -logits, logits))
+    return _focus(wrong, gamma) * optax.losses.sigmoid_binary_cross_entropy(logits, labels)
 
 
 def label_loss(logits: jax.Array, labels: jax.Array, config: LossConfig, class_weights: jax.Array | None) -> jax.Array:
@@ -48,7 +60,7 @@ def label_loss(logits: jax.Array, labels: jax.Array, config: LossConfig, class_w
     """
     logits, labels = logits.astype(jnp.float32), labels.astype(jnp.float32)
     if config.landmarks == "focal":
-        return optax.losses.sigmoid_focal_loss(logits, labels, gamma=config.focal_gamma)
+        return focal_loss(logits, labels, config.focal_gamma)
     if config.landmarks == "asymmetric":
         return asymmetric_loss(
             logits,

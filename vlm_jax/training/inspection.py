@@ -15,9 +15,9 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS, Batch
 from vlm_jax.models import build_model, parameter_table
 from vlm_jax.parallel.mesh import make_mesh
-from vlm_jax.parallel.partition import batch_sharding
+from vlm_jax.parallel.partition import batch_sharding, param_name
 from vlm_jax.tasks import LossContext
-from vlm_jax.training.optim import make_optimizer, make_schedule, path_name
+from vlm_jax.training.optim import make_optimizer, make_schedule
 from vlm_jax.training.state import TrainState, build_state, state_shardings, with_shardings
 from vlm_jax.training.step import make_train_step
 
@@ -147,7 +147,7 @@ def shardings(params: Any) -> list[dict[str, Any]]:
     """One row a parameter: name, shape, partition spec, bytes on a device."""
     return [
         {
-            "name": path_name(path),
+            "name": param_name(path),
             "shape": list(leaf.shape),
             "spec": [list(axis) if isinstance(axis, tuple) else axis for axis in leaf.sharding.spec],
             "bytes": _shard_bytes(leaf),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +12,8 @@ import jax
 from etils import epath
 from tqdm import tqdm
 
+from vlm_jax.checkpoint.meta import Meta
+from vlm_jax.checkpoint.store import read_meta
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import Batch
 from vlm_jax.parallel import distributed
@@ -32,11 +36,8 @@ def train(config: Config, workdir: str) -> int:
     distributed.init(config.parallel)
     with PreemptionWatch() as watch:
         run = set_up(config, epath.Path(workdir))
-        loop = Loop(run, watch)
-        try:
+        with contextlib.closing(run.store), contextlib.closing(Loop(run, watch)) as loop:
             return loop.run_to_end()
-        finally:
-            loop.close()
 
 
 class Loop:
@@ -54,19 +55,22 @@ class Loop:
         self.clock = StepClock(self.start)
         self.writer = MetricWriter(run.workdir, step=self.start, tensorboard=run.config.train.tensorboard)
         self.profiler = Profiler(run.workdir, self.start, run.config.train.profile_steps)
+        self._told_of_broken = False
 
     def run_to_end(self) -> int:
-        """Steps until done or preempted."""
+        """Steps until done or preempted; a signal at the very last step changes nothing."""
         steps = self.config.train.steps
         if self.start >= steps:
+            self._score_last()
             say(f"nothing to do: {self.run.workdir} is at step {self.start} of {steps}")
             return 0
         batches = self.run.data.train_batches(self.run.mesh, start_step=self.start)
         with self._bar(steps) as bar, jax.set_mesh(self.run.mesh):
             for step in range(self.start + 1, steps + 1):
                 self._one_step(step, batches, bar)
-                stop = self.watch.reached(step)
-                if stop or step == steps or step % self.config.checkpoint.every == 0:
+                done = step == steps
+                stop = self.watch.reached(step) and not done
+                if stop or done or step % self.config.checkpoint.every == 0:
                     self._save(step, validate=not stop)
                 elif self.config.eval.every and step % self.config.eval.every == 0:
                     self._validate(step)
@@ -74,15 +78,16 @@ class Loop:
                     self.run.store.finish()
                     say(f"preempted: step {step} is saved; run the same command to go on")
                     return EXIT_PREEMPTED
-        self.run.store.finish()
+        with self.clock.paused():
+            self.run.store.finish()
+        self._tell_of_broken(again=True)
         say(f"done: step {steps}; `vlm-jax evaluate --workdir {self.run.workdir} --split test` scores it")
         return 0
 
     def close(self) -> None:
-        """Releases files and threads; a save in flight is finished."""
+        """Releases the profiler and the metrics files."""
         self.profiler.stop()
         self.writer.close()
-        self.run.store.close()
 
     def _one_step(self, step: int, batches: Iterator[Batch], bar: tqdm) -> None:
         self.profiler.before(step)
@@ -96,12 +101,14 @@ class Loop:
         bar.update(1)
         if log:
             self._log(step, metrics, bar)
-        self.run.store.poll()
+        with self.clock.paused():  # digests of a finished save are computed here
+            self.run.store.poll()
 
     def _log(self, step: int, metrics: Any, bar: tqdm) -> None:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         values |= self.clock.lap(step)
         self.writer.write(step, values)
+        self._tell_of_broken()
         bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
         if bar.disable and (step % (10 * self.config.train.log_every) == 0 or step == self.config.train.steps):
             say(
@@ -109,19 +116,42 @@ class Loop:
                 f"{values['seconds_per_step']:.2f} s a step, {values['data_wait']:.0%} waiting for data"
             )
 
-    def _validate(self, step: int) -> tuple[dict[str, float], dict[str, float | None]]:
+    def _validate(self, step: int) -> dict[str, float]:
         with self.clock.paused():
-            scores, thresholds = self.validator(self.run.state.inference_params)
+            scores = self.validator(self.run.state.inference_params)
         self.writer.write(step, {f"validation/{name}": value for name, value in scores.items()})
-        return scores, thresholds
+        return scores
+
+    def _scored_meta(self, step: int) -> Meta:
+        scores = self._validate(step)
+        with self.clock.paused():
+            thresholds = self.validator.thresholds(self.run.state.inference_params)
+        return self.run.meta(scores, thresholds)
 
     def _save(self, step: int, *, validate: bool) -> None:
         """Saves with validation scores and thresholds; a preempted run has no time for them."""
-        scores, thresholds = self._validate(step) if validate else ({}, {})
+        meta = self._scored_meta(step) if validate else self.run.meta({}, {})
         state = self.run.state
-        meta = self.run.meta(scores, thresholds)
         with self.clock.paused():
             self.run.store.save(step, params=state.params, ema=state.ema, train=train_item(state), meta=meta)
+
+    def _score_last(self) -> None:
+        """Gives the last step its scores and thresholds, if it was saved when preempted; the arrays stay."""
+        last = read_meta(self.run.store.directory / str(self.start))
+        if last.metrics or not len(self.validator.rows):
+            return
+        with jax.set_mesh(self.run.mesh):
+            found = self._scored_meta(self.start)
+        meta = dataclasses.replace(last, metrics=found.metrics, thresholds=found.thresholds)
+        self.run.store.amend(self.start, meta)
+        say(f"step {self.start} was saved when preempted: it has its validation scores and thresholds now")
+
+    def _tell_of_broken(self, *, again: bool = False) -> None:
+        """One line when the first records turn out to be unreadable, and one at the end."""
+        n = len(self.run.data.broken)
+        if n and (again or not self._told_of_broken):
+            self._told_of_broken = True
+            say(f"{n} broken record{'s' if n > 1 else ''} left out so far; `vlm-jax data check DIR` names them")
 
     def _bar(self, steps: int) -> tqdm:
         shown = sys.stderr.isatty() and jax.process_index() == 0

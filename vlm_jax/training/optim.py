@@ -14,6 +14,7 @@ import optax
 
 from vlm_jax.config.schema import Config, OptimConfig
 from vlm_jax.errors import UserError
+from vlm_jax.parallel.partition import param_name
 
 # Parameters without weight decay beside all that have one dimension (EndoViT's fine-tuning recipe, paper.md).
 NO_DECAY = r"(position|class_token|null_|bias|scale|log_variance|token_type)"
@@ -21,14 +22,9 @@ _ENCODER_LAYER = re.compile(r"^(?:image_encoder|text_encoder)/blocks/layer_(\d+)
 _ENCODER = re.compile(r"^(image_encoder|text_encoder)/")
 
 
-def path_name(path: tuple[Any, ...]) -> str:
-    """`image_encoder/layer_0/...` of a tree path."""
-    return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
-
-
 def map_named(fn: Any, tree: Any) -> Any:
     """tree.map of `fn(name, leaf)`."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: fn(path_name(path), leaf), tree)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: fn(param_name(path), leaf), tree)
 
 
 def make_schedule(optim: OptimConfig, steps: int) -> optax.Schedule:

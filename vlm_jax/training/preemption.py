@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 import jax
 
@@ -12,33 +14,41 @@ EXIT_PREEMPTED = 3
 
 
 class PreemptionWatch:
-    """A context that notes SIGTERM and SIGINT; a second SIGINT interrupts at once."""
+    """A context that notes SIGTERM and SIGINT; a second SIGINT interrupts at once.
+
+    With several processes SIGTERM stays with JAX, whose preemption service tells all of them of one process's signal
+    and chooses a step that none has passed; SIGINT is handed to it as a SIGTERM. Enter it after
+    `jax.distributed.initialize`.
+    """
 
     def __init__(self) -> None:
         self._noticed = False
-        self._previous: dict[int, object] = {}
+        self._alone = True
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> PreemptionWatch:
+        self._alone = jax.process_count() == 1
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,):
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self._noticed and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._noticed = True
+        if not self._alone:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def reached(self, step: int) -> bool:
-        """Whether to save and stop now. With several processes all of them agree on the step."""
-        if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
+        """Whether to save and stop now; call it once a step. Several processes all get True at the same step."""
+        if self._alone:
+            return self._noticed
+        from jax.experimental import multihost_utils
 
-            # jax.distributed's notifier swallows SIGTERM; its sync point is how one process's signal reaches all.
-            return self._noticed or multihost_utils.reached_preemption_sync_point(step)
-        return self._noticed
+        return multihost_utils.reached_preemption_sync_point(step)

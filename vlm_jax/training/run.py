@@ -11,12 +11,16 @@ from etils import epath
 from jax.sharding import Mesh
 
 from vlm_jax.checkpoint.meta import Meta, versions
-from vlm_jax.checkpoint.store import Store
+from vlm_jax.checkpoint.store import DIRECTORY, Store, complete_steps, read_meta
 from vlm_jax.config import load as config_io
 from vlm_jax.config.schema import Config
+from vlm_jax.contract import LabelSpace
+from vlm_jax.data.pipeline import check_divides
 from vlm_jax.data.run_data import RunData
 from vlm_jax.errors import UserError
+from vlm_jax.evaluation.apart import USED, groups_of
 from vlm_jax.models import build_model
+from vlm_jax.parallel import distributed
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.tasks import LossContext
 from vlm_jax.tasks.losses import class_balanced_weights
@@ -53,18 +57,17 @@ class Run:
     abstract: TrainState
     state: TrainState
     store: Store
-    resumed_from: int | None = None
 
     def meta(self, metrics: dict[str, float], thresholds: dict[str, float | None]) -> Meta:
         """What is saved beside the arrays of this moment."""
-        sources = {name: {"world": info.world, "licence": info.licence} for name, info in self.data.sources.items()}
         return Meta(
             config=self.config,
             labels=self.data.labels.names,
             tokenizer=self.data.tokenizer.to_json(),
             thresholds=thresholds,
             batches=int(self.state.step),
-            sources=sources,
+            quarantine=distributed.union(self.data.broken),
+            sources=describe_sources(self.data),
             metrics=metrics,
             versions=versions(),
         )
@@ -76,35 +79,79 @@ def say(*lines: str) -> None:
         print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
-def claim_workdir(config: Config, workdir: epath.Path) -> None:
-    """Writes config.json, or checks it: a resumed run may differ only in steps, logging and cadence.
+def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
+    """`Meta.sources`. The fingerprints of one source's data sets are joined in the order of `data.path`."""
+    prints: dict[str, list[str]] = {}
+    for part, fingerprint in zip(data.parts, data.fingerprints, strict=True):
+        prints.setdefault(part.info.source, []).append(fingerprint)
+    groups = {split: groups_of(data, split) for split in USED}
+    return {
+        name: {
+            "world": info.world,
+            "licence": info.licence,
+            "fingerprint": "+".join(prints[name]),
+            "groups": {split: groups[split][name] for split in USED},
+        }
+        for name, info in data.sources.items()
+    }
+
+
+def check_config(config: Config, workdir: epath.Path) -> None:
+    """A resumed run may differ only in steps, logging and cadence.
 
     Raises:
       UserError: the work directory was made with another configuration; names the keys that differ.
     """
     path = workdir / CONFIG_FILE
-    if path.exists():
-        keys = [k for k in config_io.diff(config_io.read(path), config) if not k.startswith(MAY_DIFFER)]
-        if keys:
-            raise UserError(
-                f"{workdir} was started with another configuration ({', '.join(keys)} differ): "
-                "use the same one, or another --workdir"
-            )
+    if not path.exists():
+        return
+    keys = [k for k in config_io.diff(config_io.read(path), config) if not k.startswith(MAY_DIFFER)]
+    if keys:
+        raise UserError(
+            f"{workdir} was started with another configuration ({', '.join(keys)} differ): "
+            "use the same one, or another --workdir"
+        )
+
+
+def claim_workdir(config: Config, workdir: epath.Path) -> None:
+    """Writes config.json. Comes last, so that a run that could not start leaves no claim behind."""
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        config_io.dump(config, path)
+        config_io.dump(config, workdir / CONFIG_FILE)
+    distributed.barrier("work directory claimed")
 
 
-def open_data(config: Config, store: Store) -> RunData:
-    """The run's data; a resumed run keeps the tokenizer and the label names of its checkpoint."""
-    steps = store.steps()
-    if not steps:
-        return RunData.open(config)
-    from vlm_jax.checkpoint.store import read_meta
-    from vlm_jax.contract import LabelSpace
+def open_data(config: Config, workdir: epath.Path) -> RunData:
+    """The run's data; a resumed run keeps the tokenizer and the label names of its checkpoint.
 
-    meta = read_meta(store.directory / str(steps[-1]))
-    return RunData.open(config, Tokenizer.from_json(meta.tokenizer), LabelSpace(meta.labels))
+    Raises:
+      UserError: the data are not those that the run was started with, or lack the labels that its tasks need.
+    """
+    directory = workdir / DIRECTORY
+    steps = complete_steps(directory)
+    if steps:
+        meta = read_meta(directory / str(steps[-1]))
+        data = RunData.open(config, Tokenizer.from_json(meta.tokenizer), LabelSpace(meta.labels))
+        check_same_data(data, meta)
+    else:
+        data = RunData.open(config)
+    if "landmarks" in config.tasks and not len(data.labels):
+        raise UserError(
+            "no landmarks in data.path: use configs/vlm.py:PRESET,tasks=describe+anticipate+report "
+            "or add a source with labels"
+        )
+    return data
+
+
+def check_same_data(data: RunData, meta: Meta) -> None:
+    """UserError where a data set is not the one that the checkpoint was trained with."""
+    for name, now in describe_sources(data).items():
+        then = meta.sources.get(name, {})
+        if then.get("fingerprint", now["fingerprint"]) != now["fingerprint"]:
+            raise UserError(
+                f"data changed since the run started (source {name}): bring back the data set it was started with, "
+                "or use another --workdir"
+            )
 
 
 def loss_context(config: Config, data: RunData, model: Any) -> LossContext:
@@ -117,12 +164,15 @@ def loss_context(config: Config, data: RunData, model: Any) -> LossContext:
 
 
 def set_up(config: Config, workdir: epath.Path) -> Run:
-    """Builds the run and resumes from the last complete checkpoint, if there is one."""
-    claim_workdir(config, workdir)
+    """Builds the run and resumes from the last complete checkpoint, if there is one.
+
+    The checkpoints are opened, and the work directory is written to, when nothing else can fail any more.
+    """
+    check_config(config, workdir)
     mesh = make_mesh(config.parallel)
-    store = Store(workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
-    data = open_data(config, store)
-    say(*data.notices)
+    check_divides(mesh, config.train.batch_size, "train.batch_size")
+    check_divides(mesh, config.eval.batch_size, "eval.batch_size")
+    data = open_data(config, workdir)
     model = build_model(config, len(data.labels), data.tokenizer.size)
 
     def tx_fn(params: Any) -> Any:
@@ -130,8 +180,16 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
 
     state, abstract = init_state(config, model, tx_fn, mesh)
     tx = tx_fn(abstract.params)
-    run = Run(config, workdir, mesh, data, model, tx, loss_context(config, data, model), abstract, state, store)
-    restore_last(run)
+    context = loss_context(config, data, model)
+    say(*data.notices)
+    store = Store(workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
+    run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store)
+    try:
+        restore_last(run)
+        claim_workdir(config, workdir)
+    except BaseException:
+        store.close()  # else orbax's threads speak up when the interpreter ends
+        raise
     return run
 
 
@@ -149,5 +207,4 @@ def restore_last(run: Run) -> None:
         steps[-1], params=run.abstract.params, ema=run.abstract.ema, train=train_item(run.abstract)
     )
     run.state = TrainState(train["step"], params, train["opt_state"], ema, train["key"])
-    run.resumed_from = steps[-1]
     say(f"resuming from step {steps[-1]} of {run.workdir}")

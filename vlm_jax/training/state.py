@@ -13,8 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlm_jax.config.schema import Config
 from vlm_jax.models import init_params
-from vlm_jax.parallel.partition import param_shardings
-from vlm_jax.training.optim import path_name
+from vlm_jax.parallel.partition import param_name, param_shardings
 
 
 @jax.tree_util.register_dataclass
@@ -75,10 +74,10 @@ def state_shardings(mesh: Mesh, abstract: TrainState) -> TrainState:
     """
     replicated = NamedSharding(mesh, PartitionSpec())
     params = param_shardings(mesh, abstract.params)
-    by_name = {path_name(p): s for p, s in jax.tree_util.tree_flatten_with_path(params)[0]}
+    by_name = {param_name(p): s for p, s in jax.tree_util.tree_flatten_with_path(params)[0]}
 
     def like_param(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        parts = path_name(path).split("/")
+        parts = param_name(path).split("/")
         for start in range(len(parts)):
             sharding = by_name.get("/".join(parts[start:]))
             if sharding is not None and leaf.ndim:

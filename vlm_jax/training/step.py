@@ -143,16 +143,24 @@ def flat_metrics(means: Metrics, states: dict[str, Any]) -> Metrics:
 
 
 def make_eval_step(model: Any, config: Config, context: LossContext, mesh: Mesh) -> Callable[[Any, Batch], Any]:
-    """eval(params, batch) -> ({task: metric state}, probabilities f32[B, C] or None, labels, known); no augmentation.
-
-    Everything comes out replicated, so that every process can read it; `known` is bool[B, C], False in padded rows.
-    """
+    """eval(params, batch) -> {task: metric state}, teacher-forced and not augmented; replicated on all processes."""
 
     def step(params: Any, batch: Batch) -> Any:
         outputs = model.apply({"params": params}, batch.image, batch.frame_mask, batch.prompt, batch.target)
-        states = {name: TASK_TABLE[name].loss_sum(outputs, batch, context)[1] for name in config.tasks}
-        logits = outputs.landmark_logits
+        return {name: TASK_TABLE[name].loss_sum(outputs, batch, context)[1] for name in config.tasks}
+
+    return jax.jit(step, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def make_label_step(model: Any, mesh: Mesh) -> Callable[[Any, Batch], Any]:
+    """label(params, batch) -> (probabilities f32[B, C], labels [B, C], known bool[B, C]), replicated.
+
+    Only encodes: nothing is decoded. `known` is False in padded and broken rows.
+    """
+
+    def step(params: Any, batch: Batch) -> Any:
+        memory = model.apply({"params": params}, batch.image, batch.frame_mask, batch.prompt, method="encode")
         known = batch.landmarks_mask & (batch.valid & batch.task_mask[:, 0])[:, None]
-        return states, None if logits is None else jax.nn.sigmoid(logits), batch.landmarks, known
+        return jax.nn.sigmoid(memory.landmark_logits), batch.landmarks, known
 
     return jax.jit(step, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 
 from vlm_jax.evaluation.thresholds import choose_thresholds
+from vlm_jax.evaluation.units import activity_key
+from vlm_jax.tasks import TASK_TABLE
 from vlm_jax.training.run import Run
-from vlm_jax.training.step import flat_metrics, make_eval_step, task_weights
+from vlm_jax.training.step import flat_metrics, make_eval_step, make_label_step, task_weights
 
 Scores = dict[str, float]
 Thresholds = dict[str, float | None]
@@ -20,37 +23,46 @@ class Validator:
 
     def __init__(self, run: Run):
         self.run = run
+        self.view = run.data.records("validation")
         self.step_fn = make_eval_step(run.model, run.config, run.context, run.mesh)
-        n = len(run.data.records("validation"))
+        n = len(self.view)
         wanted = min(n, run.config.eval.max_units)
         self.rows = np.unique(np.linspace(0, n - 1, wanted).round().astype(int)) if n else np.zeros(0, int)
 
-    def __call__(self, params: Any) -> tuple[Scores, Thresholds]:
-        """({metric: mean}, {scoped label: threshold or None}); both empty where the split is."""
-        if not len(self.rows):
-            return {}, {}
+    def __call__(self, params: Any) -> Scores:
+        """{metric: mean}; empty where the split is."""
         totals: dict[str, Any] = {}
-        probabilities, truths, known = [], [], []
-        view, config = self.run.data.records("validation"), self.run.config
-        for batch in self.run.data.batches(view, config.eval.batch_size, rows=self.rows, mesh=self.run.mesh):
-            states, probability, truth, mask = jax.device_get(self.step_fn(params, batch))
+        for batch in self._batches(self.rows):
+            states = jax.device_get(self.step_fn(params, batch))
             totals = jax.tree.map(np.add, totals, states) if totals else states
-            if probability is not None:
-                probabilities.append(probability)
-                truths.append(truth)
-                known.append(mask)
-        thresholds: Thresholds = {}
-        if probabilities:
-            activities = [view.activity(int(row)) or "" for row in self.rows]
-            cut = slice(0, len(self.rows))
-            thresholds = choose_thresholds(
-                np.concatenate(probabilities)[cut],
-                np.concatenate(truths)[cut],
-                np.concatenate(known)[cut],
-                activities,
-                self.run.data.labels,
-            )
-        return self._scores(totals), thresholds
+        return self._scores(totals) if totals else {}
+
+    def thresholds(self, params: Any) -> Thresholds:
+        """{scoped label: threshold or None}, from every labelled frame of the split, as `vlm-jax evaluate` would."""
+        rows, activities = self._labelled
+        if not len(rows):
+            return {}
+        parts = [jax.device_get(self._label_fn(params, batch)) for batch in self._batches(rows)]
+        score, truth, known = (np.concatenate(part)[: len(rows)] for part in zip(*parts, strict=True))
+        return choose_thresholds(score, truth, known, activities, self.run.data.labels)
+
+    @functools.cached_property
+    def _labelled(self) -> tuple[np.ndarray, list[str]]:
+        """Rows with a known label, and the activity of each; none where the model has no landmarks."""
+        if "landmarks" not in self.run.config.tasks:
+            return np.zeros(0, int), []
+        records = ((i, self.view.record(i, image=False)) for i in range(len(self.view)))
+        found = [(i, activity_key(record)) for i, record in records if TASK_TABLE["landmarks"].carried(record)]
+        return np.array([i for i, _ in found], int), [key for _, key in found]
+
+    @functools.cached_property
+    def _label_fn(self) -> Any:
+        return make_label_step(self.run.model, self.run.mesh)
+
+    def _batches(self, rows: np.ndarray) -> Any:
+        if not len(rows):
+            return ()
+        return self.run.data.batches(self.view, self.run.config.eval.batch_size, rows=rows, mesh=self.run.mesh)
 
     def _scores(self, totals: dict[str, Any]) -> Scores:
         means = {name: state["loss"][0] / max(float(state["loss"][1]), 1.0) for name, state in totals.items()}

@@ -1,0 +1,47 @@
+"""Whether what is scored was kept apart from training: the data may have grown, and their split moved, since then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vlm_jax.data.run_data import RunData
+from vlm_jax.data.splits import SPLITS, SplitName
+from vlm_jax.errors import UserError
+
+USED: tuple[SplitName, ...] = ("train", "validation")
+_SHOWN = 5
+
+
+def groups_of(data: RunData, split: SplitName) -> dict[str, list[str]]:
+    """{source: sorted ids of its groups that stand in the split}."""
+    found: dict[str, set[str]] = {source: set() for source in data.sources}
+    for part, cut in zip(data.parts, data.splits, strict=True):
+        found[part.info.source] |= set(np.unique(cut.groups[cut.codes == SPLITS.index(split)]).tolist())
+    return {source: sorted(groups) for source, groups in found.items()}
+
+
+def check_apart(data: RunData, split: SplitName, sources: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses to score a split that holds what the model has learned from or was chosen by.
+
+    Args:
+      data: what is to be scored.
+      split: of `data`; train and validation, asked for by name, are let through.
+      sources: `Meta.sources` of the checkpoint; a source that is not in it was not trained on.
+
+    Raises:
+      UserError: names up to five such groups.
+    """
+    if split in USED:
+        return
+    for source, groups in groups_of(data, split).items():
+        used = {group for ids in sources.get(source, {}).get("groups", {}).values() for group in ids}
+        if shared := [group for group in groups if group in used]:
+            more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
+            raise UserError(
+                f"the {split} split of {source} holds groups that the checkpoint was trained or validated on: "
+                f"{', '.join(shared[:_SHOWN])}{more}; its data or their split have changed since. Score the data set "
+                "it was trained with, or one of other groups with --data"
+            )
