@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 
+import pytest
+
 from vlm_jax import cli
 from vlm_jax.data.store import open_dataset
+from vlm_jax.errors import UserError
 
 
 def test_the_adapter_of_the_documentation(repository, toy, tmp_path):
@@ -22,8 +25,8 @@ def test_the_adapter_of_the_documentation(repository, toy, tmp_path):
     lines = ["image,septum,concha"]
     for p, patient in enumerate(("anna", "ben", "cleo")):
         (root / patient).mkdir(parents=True)
-        for i, label in enumerate(("1,0", "1,0", "1,", "0,1")):
-            (root / patient / f"{i}.jpg").write_bytes(toy.jpeg(10 * p + i))
+        for i, label in {0: "1,0", 1: "1,0", 2: "1,", 10: "0,1"}.items():  # as text 10 sorts before 2
+            (root / patient / f"{i}.jpg").write_bytes(toy.jpeg(20 * p + i))
             lines.append(f"{patient}/{i}.jpg,{label}")
     (root / "labels.csv").write_text("\n".join(lines))
 
@@ -34,3 +37,7 @@ def test_the_adapter_of_the_documentation(repository, toy, tmp_path):
     assert [(a.t0, a.t1, a.landmarks) for a in first] == [(0, 400, (1, 0)), (400, 600, (1, None)), (600, 800, (0, 1))]
     assert dataset.read_image(5) == (root / "ben/1.jpg").read_bytes()
     assert cli.main(["data", "check", str(tmp_path / "d")]) == 0
+
+    (root / "labels.csv").write_text("\n".join(lines).replace("anna/0.jpg,1,0", "anna/0.jpg,0,0"))
+    with pytest.raises(UserError, match="holds another data set"):
+        adapter.build(root, tmp_path / "d", progress=False)

@@ -76,7 +76,7 @@ def test_thinning_keeps_every_activity(asked, low, high):
 
 
 def test_known_prevalences_over_frames(full):
-    """KNOWN: three landmarks above 20 %, both arteries below 10 % of frames; twenty full-length procedures."""
+    """KNOWN: three landmarks above 20 %, both arteries below 10 % of frames; sixteen full-length procedures."""
     frames, labelled = 0, np.zeros(20)
     for _, bundle in full:
         for activity in bundle.activities:

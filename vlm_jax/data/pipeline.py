@@ -61,14 +61,9 @@ def read_batches(
     total = sys.maxsize // 2 if n_batches is None else n_batches * batch_size
     rows = grain.MapDataset.range(total).map(lambda i: make_row(contiguous_slot(int(i), batch_size, count)))
     buffered = min(MAX_BUFFERED_BATCHES, threads * prefetch * count // batch_size)
-    iterator = iter(
-        grain.experimental.ElasticIterator(
-            rows,
-            batch_size,
-            grain.sharding.ShardOptions(shard_index=index, shard_count=count),
-            read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, buffered)),
-        )
-    )
+    shards = grain.sharding.ShardOptions(shard_index=index, shard_count=count)
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, buffered))
+    iterator = iter(grain.experimental.ElasticIterator(rows, batch_size, shards, read_options=reading))
     iterator.set_state({"global_next_index": start * batch_size})
     try:
         for arrays in iterator:

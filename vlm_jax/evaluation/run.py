@@ -61,20 +61,24 @@ def evaluate(
     answers = {context: answerer.answer(units, context) for context in wanted}
     scorer = _scorer(system, data, thresholds)
     metrics = scorer.score(units, answers)
-    page = Page(
+    view = data.records(split)
+    rows = prediction_rows(units, answers, data.labels, thresholds, scorer.worlds)
+    page = _page(system, data, split, scorer, metrics)
+    _write(folder, metrics, rows, report_html(page, rows, lambda row: view.record(row).image))
+    return metrics
+
+
+def _page(system: System, data: RunData, split: str, scorer: Scorer, metrics: Metrics) -> Page:
+    return Page(
         name=system.config.name,
         split=split,
         metrics=metrics,
         curves=scorer.curves,
         worlds=scorer.worlds,
-        thresholds=thresholds,
+        thresholds=scorer.thresholds,
         meta=system.meta,
         notices=(*data.notices, *_broken(data)),
     )
-    view = data.records(split)
-    rows = prediction_rows(units, answers, data.labels, thresholds, scorer.worlds)
-    _write(folder, metrics, rows, report_html(page, rows, lambda row: view.record(row).image))
-    return metrics
 
 
 def _check_some(units: Mapping[str, Sequence[Unit]], split: str, system: System) -> None:

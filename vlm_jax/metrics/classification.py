@@ -162,7 +162,9 @@ def precision_recall_curve(score: np.ndarray, truth: np.ndarray) -> tuple[np.nda
 
 @dataclass(frozen=True)
 class LabelState:
-    """Mergeable state in the style of clu.metrics: what a batch adds, and what all batches come to.
+    """What batches come to when they are scored as they pass: a value that merges, as clu.metrics' states do.
+
+    Plain numpy, on the host. `evaluation` sums the same counts by group instead, for it needs resamples.
 
     Attributes:
       counts: float64[C, 4], see `COUNTS`.

@@ -78,7 +78,10 @@ def exact(prediction: str, references: Sequence[str]) -> float:
 
 @dataclass(frozen=True)
 class TextState:
-    """Mergeable state in the style of clu.metrics over units (one sentence each)."""
+    """What units (one sentence each) come to when scored as they pass: a value that merges, as clu.metrics' do.
+
+    Plain numpy, on the host. `evaluation` sums the same numbers by group instead, for it needs resamples.
+    """
 
     bleu: np.ndarray = field(default_factory=lambda: np.zeros(BLEU_COUNTS))
     rouge: float = 0.0
