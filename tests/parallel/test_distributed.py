@@ -143,7 +143,7 @@ if rank == 0:
         print(error, flush=True)
 assert distributed.union([]) == ()
 assert distributed.union([5, 2] if rank else [2]) == (2, 5)
-import os, signal
+import os, signal, time
 from vlm_jax.training.preemption import PreemptionWatch
 with PreemptionWatch() as watch:
     stops = []
@@ -154,6 +154,7 @@ with PreemptionWatch() as watch:
             stops.append(step)
             break
         distributed.barrier("step", timeout=60)
+        time.sleep(0.03)  # JAX looks for the signal once a second
 assert len(stops) == 1 and distributed.union(stops) == tuple(stops), "all processes stop at one step"
 distributed.barrier("end", timeout=60)
 print("done", flush=True)

@@ -42,7 +42,9 @@ def test_train_then_resume_ends_with_the_same_bits(toy_config, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop_module, "PreemptionWatch", StopAtFour)
         assert train(toy_config(*settings), str(parts)) == EXIT_PREEMPTED
-    assert stopped["n"] == 4 and restore_for_inference(parts, "last").step == 4
+    stopped_at = restore_for_inference(parts, "last")
+    assert stopped["n"] == 4 == stopped_at.step and not stopped_at.meta.metrics
+    assert restore_for_inference(parts).step == 3, "a step without scores is not the best"
     with (parts / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 5, "loss": 99.0}) + '\n{"step": 5, "lo')  # done, lost, and torn
     assert train(toy_config(*settings), str(parts)) == 0
