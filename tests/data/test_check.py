@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vlm_jax import cli
-from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle
+from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Video
 from vlm_jax.data import check, check_rows, tfds_layout
 from vlm_jax.data.check import check_dataset
 from vlm_jax.data.store import open_dataset, write_dataset
@@ -187,6 +187,8 @@ def test_sentences_and_keywords(sound):
     assert said(text=" ") == {("error", "sentence", "p0/s0")}
     assert said(t1=None) == said(t0=200) == {("error", "window", "p0/s0")}
     assert said(t0=None, t1=None) == said(keyword=None) == set()
+    more = (*dataset.tables.videos, Video("another", "p0"))
+    assert ("error", "window", "p0/s0") in rows(dataset, tables={"videos": more})
     assert said(keyword="other") == {("error", "keyword", "p0/s0")}
     assert rows(dataset, info={"keywords": ("inspect", "left side")}) == {("warning", "keyword", "left side")}
     assert rows(dataset, info={"keywords": ("inspect", "large_polyp")}) == {("warning", "keyword", "large_polyp")}

@@ -11,6 +11,7 @@ import numpy as np
 
 from vlm_jax.contract import IGNORE_LABEL, Activity
 from vlm_jax.data.findings import Finding
+from vlm_jax.data.joins import several_videos
 from vlm_jax.data.store import Dataset
 
 _SIDES = re.compile(r"\b(?:left|right|bilateral|small|large|huge)\b", re.IGNORECASE)
@@ -131,8 +132,12 @@ def descriptions(dataset: Dataset) -> Iterator[Finding]:
 
 
 def sentences(dataset: Dataset) -> Iterator[Finding]:
-    """Empty sentences and windows of evidence that end before they start."""
+    """Empty sentences, windows of evidence that end before they start, and windows in nobody knows which video."""
+    ambiguous = several_videos(dataset.tables)
     for row in dataset.tables.sentences:
+        if row.t0 is not None and row.procedure in ambiguous:
+            message = "has a window, but its procedure has several videos: no frame gets it; build the data set again"
+            yield Finding("error", "window", row.id, message)
         if not row.text.strip():
             yield Finding("error", "sentence", row.id, "has no text")
         if (row.t0 is None) != (row.t1 is None) or (row.t0 is not None and row.t1 is not None and row.t1 <= row.t0):
