@@ -56,7 +56,7 @@ def test_flops_do_not_depend_on_how_layers_are_written():
 
 
 def test_the_batch_is_the_contract():
-    report = inspection.inspect_run(load_config("vlm:micro", {"data.target_length": "24"}))
+    report = inspection.inspect_run(load_config("vlm:micro", {"data.target_length": "24", "data.prompt_length": "64"}))
     assert report["batch"]["image"] == [[8, 1, 32, 32, 3], "uint8"]
     assert report["batch"]["prompt"] == [[8, len(TASKS), 64], "int32"]
     assert report["batch"]["target"] == [[8, len(TASKS), 24], "int32"]
