@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import pytest
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence, Video
 from vlm_jax.data import store
 from vlm_jax.data.store import open_dataset, write_dataset
-from vlm_jax.errors import EnvironmentFault, UserError
+from vlm_jax.errors import UserError
 
 
 def test_what_is_written_is_read(toy, tmp_path):
@@ -248,81 +247,3 @@ def test_damaged_data_sets_are_one_line(toy, tmp_path):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(UserError, match="remote"):
         open_dataset("gs://bucket/d")
-
-
-def _limited(toy_dir, out):
-    """Runs a build under a limit on the size of a file, which answers as a full disk does."""
-    script = f"""
-import resource, signal, sys, importlib.util
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-spec = importlib.util.spec_from_file_location('toy', {str(toy_dir)!r}); toy = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(toy)
-from vlm_jax.errors import EnvironmentFault
-unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, unlimited[1]))
-try:
-    toy.Toy().write({str(out)!r})
-except EnvironmentFault as error:
-    print(error); sys.exit(error.exit_code)
-finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)  # what measures coverage writes its own file on leaving
-"""
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(toy, tmp_path, request):
-    out = tmp_path / "d"
-    done = _limited(request.path.parent / "conftest.py", out)
-    assert done.returncode == 1, done.stderr
-    assert "no space left" in done.stdout and "Traceback" not in done.stderr
-    assert not list(out.rglob("*.partial")) and not list(out.glob("*.array_record*"))
-    toy.write(out)
-    assert toy.contents(out) == toy.contents(toy.write(tmp_path / "whole"))
-
-
-def test_disk_faults(tmp_path):
-    from vlm_jax.data.files import disk_faults
-
-    def fails(error):
-        with disk_faults(tmp_path):
-            raise error
-
-    with pytest.raises(EnvironmentFault, match="no space left"):
-        fails(OSError(28, os.strerror(28)))
-    with pytest.raises(EnvironmentFault):
-        fails(RuntimeError("write() failed: No space left on device; writing x"))
-    with pytest.raises(UserError, match="no permission"):
-        fails(PermissionError(13, "denied"))
-    with pytest.raises(RuntimeError, match="else"):
-        fails(RuntimeError("something else"))
-
-
-def test_writing_a_whole_file_or_nothing(tmp_path, monkeypatch):
-    from vlm_jax.data import files
-
-    file = tmp_path / "f"
-    files.write_bytes(file, b"old")
-    monkeypatch.setattr(files, "publish", lambda *_: (_ for _ in ()).throw(Stop))
-    with pytest.raises(Stop):
-        files.write_bytes(file, b"new")
-    assert [p.name for p in tmp_path.iterdir()] == ["f"] and file.read_bytes() == b"old"
-
-
-def test_progress_speaks_on_stderr_only(toy, tmp_path, capsys, monkeypatch):
-    write_dataset(tmp_path / "a", toy.INFO, toy.IDS, toy.bundle)
-    out, err = capsys.readouterr()
-    assert out == "" and "procedure 3/3: 4 frames, 2 activities, 1 sentences" in err
-
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    write_dataset(tmp_path / "b", toy.INFO, toy.IDS, toy.bundle)
-    out, err = capsys.readouterr()
-    assert out == "" and "procedure 3/3" in err and "frames" in err
-
-
-def test_progress_of_many_steps_says_little(capsys):
-    from vlm_jax.data.progress import Progress
-
-    with Progress("thing", 100, "bits") as bar:
-        for _ in range(100):
-            bar.step("done")
-    assert capsys.readouterr().err.count("\n") == 1
