@@ -106,6 +106,18 @@ def test_fences_links_and_inline_commands_are_found():
     assert fences.links(text + " [x](https://y) [z](#z)") == ["b.md"]
 
 
+def check_script(words):
+    """A script of the repository, by its own help: it starts, and it knows the flags that it is given."""
+    shown = subprocess.run([sys.executable, *words[:1], "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for flag in (word.split("=")[0] for word in words if word.startswith("--")):
+        assert flag in shown.stdout, f"{words[0]} has no {flag}"
+
+
+def test_a_script_without_the_flag_is_refused():
+    with pytest.raises(AssertionError, match="has no --nothing"):
+        check_script(["benchmarks/colour_histograms.py", "--nothing"])
+
+
 @pytest.mark.parametrize("block", BASH, ids=[block.name for block in BASH])
 def test_every_command_parses_and_its_settings_are_valid(block, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -116,6 +128,8 @@ def test_every_command_parses_and_its_settings_are_valid(block, monkeypatch):
         elif words is not None:
             assert not {"|", ">", ">>", "<", "&&", ";", "&"} & set(words), f"{block.name}: one command a line"
             settings_of(words)
+        elif command[0] == "python":
+            check_script(command[1:])
         else:
             assert command[0] in SHELL, f"{block.name} starts a line with {command[0]!r}"
 
