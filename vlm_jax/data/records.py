@@ -42,7 +42,6 @@ class SourceRecords:
         self.info: DatasetInfo = dataset.info
         self._use_activity_labels = landmark_labels == "activity"
         tables = dataset.tables
-        self._procedure_place = {p.id: i for i, p in enumerate(tables.procedures)}
         self._activity_place = {a.id: i for i, a in enumerate(tables.activities)}
         self._neighbours = join_activities(tables.activities)
         self._reports = join_reports(tables.sentences)
