@@ -67,10 +67,24 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
+class GptConfig:
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    positions: int = 1024
+    vision: str = "resnet18"  # what makes the vision tokens: resnet18, swin_t or vit
+    vision_tokens: str = "patches"  # of resnet18: patches (its last map) or pooled (one token); the others: patches
+    vision_positions: str = "zero"  # none (one count over words and vision, no token types), zero or ordered
+    head_width: int = 512  # between the pooled sequence and the classes
+    head_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    gpt: GptConfig = field(default_factory=GptConfig)
     fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention) or pooled
     fusion_heads: int = 12
     no_image: bool = False  # ablation: one learned null embedding in place of every image token

@@ -1,0 +1,1 @@
+"""Flax modules of the systems that the vision-language model is compared with."""
