@@ -268,6 +268,33 @@ def test_reading_settings_imports_no_jax(repository):
     assert out.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize(
+    "name", ["configs/pretrain/mine.py", "pretrain/mine.py", "pretrain/mine", "configs/pretrain/mine"]
+)
+def test_presets_may_lie_in_folders(tmp_path, monkeypatch, name):
+    (tmp_path / "presets" / "pretrain").mkdir(parents=True)
+    (tmp_path / "presets" / "pretrain" / "mine.py").write_text(
+        "def get_config(arg):\n    return {'name': 'folder' + arg}"
+    )
+    monkeypatch.setattr(load, "PRESET_FOLDERS", (tmp_path / "presets",))
+    monkeypatch.chdir(tmp_path)
+    assert load_config(f"{name}:x").name == "folderx"
+    with pytest.raises(UserError, match="did you mean 'configs/pretrain/mine.py'"):
+        load_config("configs/pretrain/mnie.py")
+    for outside in ("../pretrain/mine.py", "configs/../pretrain/mine", "", ".", "configs"):
+        with pytest.raises(UserError, match="no config file"):
+            load_config(outside)
+
+
+def test_a_backbone_names_its_stages():
+    assert from_dict({"model": {"backbone": {"depths": [1, 1, 1, 1]}}}).model.backbone.depths == (1, 1, 1, 1)
+    for wrong in ({"depths": [1, 1]}, {"depths": [1, 1, 1, 0]}, {"name": "efficientnet_lite0", "depths": [1, 1, 1, 1]}):
+        with pytest.raises(UserError, match="model.backbone.depths"):
+            from_dict({"model": {"backbone": wrong}})
+    with pytest.raises(UserError, match="model.backbone.std"):
+        from_dict({"model": {"backbone": {"std": [1.0, 1.0, 0.0]}}})
+
+
 def test_presets_are_found_in_a_wheel_too(tmp_path, monkeypatch):
     (tmp_path / "vlm.py").write_text("def get_config(arg):\n    return {'name': 'packaged'}")
     monkeypatch.setattr(load, "PRESET_FOLDERS", (tmp_path,))

@@ -47,17 +47,27 @@ def load_config(spec: str, overrides: Overrides = ()) -> Config:
 
 
 def find(name: str) -> Path:
-    """The config file that `name` means: a path first, then a packaged preset (`configs/vlm.py`, `vlm.py`, `vlm`)."""
+    """The config file that `name` means: a path first, then a packaged preset.
+
+    Presets are named with or without `configs/` and `.py`: `configs/vlm.py`, `vlm`, `configs/pretrain/mae.py`.
+    """
     path = Path(name)
     if path.is_file():
         return path
-    wanted = path.name if path.suffix == ".py" else path.name + ".py"
-    if len(path.parts) == 1 or path.parts[:-1] == ("configs",):
+    inside = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
+    wanted = inside if inside.suffix == ".py" else inside.with_name(inside.name + ".py") if inside.name else inside
+    if not inside.is_absolute() and ".." not in inside.parts:
         for folder in PRESET_FOLDERS:
             if (folder / wanted).is_file():
                 return folder / wanted
-    known = sorted({f"configs/{file.name}" for folder in PRESET_FOLDERS for file in folder.glob("*.py")})
+    known = presets()
     raise UserError(f"no config file {name!r}{suggest(name, known)}: give a path, or one of {', '.join(known)}")
+
+
+def presets() -> list[str]:
+    """Every packaged config file, as `configs/vlm.py` or `configs/baselines/landmark_cnn.py`."""
+    found = {file.relative_to(folder).as_posix() for folder in PRESET_FOLDERS for file in folder.rglob("*.py")}
+    return sorted(f"configs/{name}" for name in found)
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -15,6 +15,7 @@ GROUPS = ("patient", "procedure", "sequence")
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.landmark_labels": ("activity", "visible"),
+    "model.backbone.name": ("resnet18", "resnet50", "efficientnet_lite0", "swin_t"),
     "model.fusion": ("cross_attention", "concat", "pooled"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.attention": ("xla", "cudnn"),
@@ -75,6 +76,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "model.gpt.positions": (1, MANY),
     "model.gpt.head_width": (1, MANY),
     "model.gpt.head_dropout": (0, 0.9),
+    "model.backbone.width_factor": (0.01, 16),
+    "model.backbone.window": (1, 64),
+    "model.backbone.drop_path": (0, 0.9),
     "model.fusion_heads": (1, MANY),
     "model.vocab_size": (0, 10**7),
     "model.dropout": (0, 0.9),
@@ -226,14 +230,27 @@ def _meaning(config: Config) -> Iterator[str]:
     weights = [getattr(config.loss, f"{task}_weight") for task in config.tasks]
     if not any(weights):
         yield f"config keys 'loss.*_weight' are 0 for every task in {', '.join(config.tasks)}: nothing would be learned"
-    if min(config.model.image_encoder.std) <= 0:
-        yield f"config key 'model.image_encoder.std' must be above 0, got {config.model.image_encoder.std}"
+    for part in ("image_encoder", "backbone"):
+        std = getattr(config.model, part).std
+        if min(std) <= 0:
+            yield f"config key 'model.{part}.std' must be above 0, got {std}"
     if config.eval.select != "loss":
         yield f"config key 'eval.select' must be loss, got {config.eval.select!r}"
     try:
         re.compile(config.optim.freeze)
     except re.error as error:
         yield f"config key 'optim.freeze' is not a regular expression: {error} in {config.optim.freeze!r}"
+
+
+def _backbone(config: Config) -> Iterator[str]:
+    backbone = config.model.backbone
+    stages = 7 if backbone.name == "efficientnet_lite0" else 4
+    depths = backbone.depths
+    if depths and (len(depths) != stages or min(depths) < 1):
+        yield (
+            f"config key 'model.backbone.depths' must be empty or {stages} numbers of at least 1 for {backbone.name}, "
+            f"got {depths}"
+        )
 
 
 def _parallel(config: Config) -> Iterator[str]:
@@ -250,7 +267,7 @@ def _parallel(config: Config) -> Iterator[str]:
         yield f"config key 'parallel.process_id' must be below parallel.num_processes ({parallel.num_processes})"
 
 
-RULES: tuple[Callable[[Config], Iterator[str]], ...] = (_data, _shapes, _meaning, _parallel)
+RULES: tuple[Callable[[Config], Iterator[str]], ...] = (_data, _shapes, _meaning, _backbone, _parallel)
 """Rules between keys: each yields one line a problem."""
 
 assert set(CHOICES) | set(LISTS) | set(BOUNDS) <= set(leaves()), "a rule names a setting that the schema does not have"

@@ -80,10 +80,23 @@ class GptConfig:
 
 
 @dataclass(frozen=True)
+class BackboneConfig:
+    name: str = "resnet50"  # resnet18, resnet50, efficientnet_lite0 or swin_t: the image network of baselines
+    width_factor: float = 1.0  # of the published channels (EfficientNet-Lite's stem and head stay as they are)
+    depths: tuple[int, ...] = ()  # blocks a stage (EfficientNet-Lite: 7 stages, the others 4); empty = as published
+    window: int = 7  # Swin's, in patches of 4 pixels
+    drop_path: float = 0.0  # of the last block, growing linearly from 0 (EfficientNet's drop-connect)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's normalisation, of values in 0-1
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    init: str = ""  # an imported directory or a work directory to start from; empty = random
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     gpt: GptConfig = field(default_factory=GptConfig)
     fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention) or pooled
     fusion_heads: int = 12
