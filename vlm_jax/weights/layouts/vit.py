@@ -1,0 +1,134 @@
+"""Vision transformers: timm's and MAE's names with fused query, key and value, and Hugging Face's ViT and DeiT."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.config.schema import ImageEncoderConfig
+from vlm_jax.models.image_encoder import ImageEncoder
+from vlm_jax.weights.layouts import transforms as t
+from vlm_jax.weights.rules import Arrays, Layout, Rule
+
+_PART = "image_encoder"
+_BLOCK = _PART + "/blocks/layer_{0}"
+_QKV = ("query", "key", "value")
+HALF = (0.5, 0.5, 0.5)  # the augreg weights of timm and Google's ViT
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+ENDOVIT = ((0.3464, 0.2280, 0.2228), (0.2520, 0.2128, 0.2093))
+
+
+def abstract_vit(config: Mapping[str, Any]) -> Any:
+    """The parameters of `models.ImageEncoder` with these sizes, as abstract arrays."""
+    fields = ("width", "layers", "heads", "mlp", "patch")
+    module = ImageEncoder(ImageEncoderConfig(**{k: config[k] for k in fields}), config["image_size"])
+    image = jnp.zeros((1, config["image_size"], config["image_size"], 3))
+    variables: Any = jax.eval_shape(module.init, jax.random.key(0), image)
+    return variables["params"]
+
+
+def count_layers(arrays: Arrays, pattern: str) -> int:
+    """One more than the greatest number that `pattern`'s group finds in the keys; KeyError where none matches."""
+    found = [int(m[1]) for key in arrays if (m := re.match(pattern, key))]
+    if not found:
+        raise KeyError(pattern.replace("\\d+", "0").replace("\\", "").replace("(0)", "0"))
+    return 1 + max(found)
+
+
+def _configure(arrays: Arrays, names: Mapping[str, str], extra_tokens: int = 1) -> dict[str, Any]:
+    """The config fragment from one bias, the patch embedding and the positions."""
+    patch, positions = arrays[names["patch"]], arrays[names["positions"]]
+    if patch.ndim != 4 or positions.ndim != 3:
+        raise KeyError(f"{names['patch']} with 4 axes and {names['positions']} with 3")
+    side = math.isqrt(positions.shape[1] - extra_tokens)
+    if side * side != positions.shape[1] - extra_tokens:
+        raise KeyError(f"{names['positions']} with {extra_tokens} and a square number of rows")
+    return {
+        "width": int(arrays[names["norm"]].shape[0]),
+        "layers": count_layers(arrays, names["block"]),
+        "mlp": int(arrays[next(k for k in arrays if re.fullmatch(names["up"], k))].shape[0]),
+        "patch": int(patch.shape[-1]),
+        "image_size": side * int(patch.shape[-1]),
+    }
+
+
+def _heads_of_64(config: Mapping[str, Any]) -> int:
+    """ViT's heads are 64 wide in every published size."""
+    return max(1, config["width"] // 64)
+
+
+def _norm(source: str, target: str) -> tuple[Rule, Rule]:
+    return Rule(source + r"\.weight", target + "/scale"), Rule(source + r"\.bias", target + "/bias")
+
+
+def _linear(source: str, target: str) -> tuple[Rule, Rule]:
+    return Rule(source + r"\.weight", target + "/kernel", t.linear), Rule(source + r"\.bias", target + "/bias")
+
+
+def _positions(array: np.ndarray, config: Mapping[str, Any]) -> np.ndarray:
+    """[1, 1 + P, D] -> [1 + P, D]."""
+    rows = 1 + (config["image_size"] // config["patch"]) ** 2
+    t.expect(array, (1, rows, config["width"]))
+    return array[0]
+
+
+# --- timm and MAE -----------------------------------------------------------------------------------------------------
+
+_TIMM = (
+    Rule("cls_token", f"{_PART}/class_token", t.class_token),
+    Rule("pos_embed", f"{_PART}/position_embedding", _positions),
+    Rule(r"patch_embed\.proj\.weight", f"{_PART}/patch_embedding/kernel", t.patch_kernel),
+    Rule(r"patch_embed\.proj\.bias", f"{_PART}/patch_embedding/bias"),
+    *_norm(r"blocks\.(\d+)\.norm1", f"{_BLOCK}/norm_1"),
+    *_norm(r"blocks\.(\d+)\.norm2", f"{_BLOCK}/norm_2"),
+    Rule(r"blocks\.(\d+)\.attn\.qkv\.weight", tuple(f"{_BLOCK}/attention/{n}/kernel" for n in _QKV), t.fused_kernels),
+    Rule(r"blocks\.(\d+)\.attn\.qkv\.bias", tuple(f"{_BLOCK}/attention/{n}/bias" for n in _QKV), t.fused_biases),
+    Rule(r"blocks\.(\d+)\.attn\.proj\.weight", f"{_BLOCK}/attention/out/kernel", t.out_kernel),
+    Rule(r"blocks\.(\d+)\.attn\.proj\.bias", f"{_BLOCK}/attention/out/bias"),
+    *_linear(r"blocks\.(\d+)\.mlp\.fc1", f"{_BLOCK}/mlp/up"),
+    *_linear(r"blocks\.(\d+)\.mlp\.fc2", f"{_BLOCK}/mlp/down"),
+    *_norm("norm", f"{_PART}/norm"),
+)
+_TIMM_NAMES = {
+    "patch": "patch_embed.proj.weight",
+    "positions": "pos_embed",
+    "norm": "norm.weight",
+    "block": r"blocks\.(\d+)\.",
+    "up": r"blocks\.\d+\.mlp\.fc1\.bias",
+}
+_HEAD = (r"(?:head|pre_logits\.fc)\.(?:weight|bias)", "the source's own classifier")
+_TRAINING = (r"(?:optimizer|scaler|epoch|args|lr_scheduler)(?:\..*)?", "state of the source's training")
+_MAE_DROPS = (
+    (r"decoder_.*", "MAE's decoder: it serves pre-training only"),
+    (r"mask_token", "MAE's mask token: it serves pre-training only"),
+    _HEAD,
+    _TRAINING,
+)
+
+
+def _timm(name: str, source: str, drops: tuple[tuple[str, str], ...], normalise: Any, known: Any = ()) -> Layout:
+    def configure(arrays: Arrays) -> dict[str, Any]:
+        mean, std = normalise
+        return {**_configure(arrays, _TIMM_NAMES), "mean": mean, "std": std}
+
+    prefix = r"(?:(?:model|module|backbone|encoder)\.)*"
+    return Layout(name, _PART, _TIMM, drops, configure, abstract_vit, prefix, _heads_of_64, source, known)
+
+
+LAYOUTS = (
+    _timm("timm_vit", "timm ViT", (_HEAD, _TRAINING), (HALF, HALF)),
+    _timm("mae_vit", "MAE", _MAE_DROPS, IMAGENET),
+    _timm(
+        "endovit",
+        "EndoViT (MAE at ViT-B/16)",
+        _MAE_DROPS,
+        ENDOVIT,
+        (("width", 768), ("layers", 12), ("mlp", 3072), ("patch", 16)),
+    ),
+)

@@ -1,0 +1,79 @@
+"""Which token stands for which row of a word embedding: from a tokenizer.json or a vocab.txt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlm_jax.errors import UserError
+
+
+def read(path: str | Path) -> str:
+    """The text of a tokenizer.json: from such a file, from a BERT vocab.txt, or from a directory with either.
+
+    Raises:
+      UserError: neither is there, or it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()]
+        if not found:
+            raise UserError(f"{path} holds neither tokenizer.json nor vocab.txt")
+        path = found[0]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the vocabulary {path} ({type(error).__name__}); give a tokenizer.json") from None
+    if path.suffix == ".txt":
+        text = from_lines(text.splitlines())
+    tokens_of(text)
+    return text
+
+
+def from_lines(lines: list[str]) -> str:
+    """A lower-casing BERT tokenizer.json from the lines of a vocab.txt; line n is the token with id n."""
+    import tokenizers
+
+    vocabulary = {token: i for i, token in enumerate(lines)}
+    if len(vocabulary) != len(lines) or "[UNK]" not in vocabulary:
+        raise UserError("the vocab.txt repeats a token or lacks [UNK]; expected BERT's, one token a line")
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    backend.add_special_tokens([t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in vocabulary])
+    return backend.to_str(pretty=False)
+
+
+def tokens_of(tokenizer_json: str) -> tuple[str, ...]:
+    """The token of every id, in order; "" where an id has none.
+
+    Raises:
+      UserError: not a tokenizer.json.
+    """
+    try:
+        tokenizer = json.loads(tokenizer_json)
+        vocabulary = tokenizer["model"]["vocab"]
+        ids = {i: t for t, i in vocabulary.items()} if isinstance(vocabulary, Mapping) else dict(enumerate(vocabulary))
+        ids.update({row["id"]: row["content"] for row in tokenizer.get("added_tokens") or ()})
+        size = 1 + max(ids)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"not a tokenizer.json ({type(error).__name__}: {error})") from None
+    return tuple(t if isinstance(t := ids.get(i, ""), str) else t[0] for i in range(size))
+
+
+def check_size(tokenizer_json: str, config: Mapping[str, Any]) -> None:
+    """UserError where the tokenizer is not the one of the word embedding, by its size.
+
+    Embeddings may have more rows (padding); a tokenizer with more tokens than rows, or one that leaves an eighth of the
+    rows unused, belongs to another model.
+    """
+    rows, size = config.get("vocab_size"), len(tokens_of(tokenizer_json))
+    if rows is None:
+        raise UserError("these weights have no vocabulary: leave out the tokenizer")
+    if size > rows or rows - size > rows // 8:
+        raise UserError(
+            f"wrong vocabulary: the word embedding has {rows} rows, the tokenizer {size} tokens; "
+            "give the tokenizer.json or vocab.txt that came with the weights"
+        )
