@@ -32,9 +32,9 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 def drop_branches(key: jax.Array, x: jax.Array, rate: jax.Array | float) -> jax.Array:
-    """Zeros the branch x [B, L, D] of a share `rate` of the examples, the others scaled to keep the mean."""
+    """Zeros the branch x [B, ...] of a share `rate` of the examples, the others scaled to keep the mean."""
     keep = 1.0 - jnp.asarray(rate, jnp.float32)
-    kept = jax.random.bernoulli(key, keep, (x.shape[0], 1, 1))
+    kept = jax.random.bernoulli(key, keep, (x.shape[0],) + (1,) * (x.ndim - 1))
     return jnp.where(kept, x / keep.astype(x.dtype), 0)
 
 

@@ -1,0 +1,60 @@
+"""The image networks of the baselines, by the name that config.model.backbone.name gives."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vlm_jax.config.schema import BackboneConfig
+from vlm_jax.errors import UserError
+from vlm_jax.models.baselines.efficientnet import EfficientNetLite
+from vlm_jax.models.baselines.resnet import ResNet
+from vlm_jax.models.baselines.swin import Swin
+
+BACKBONES: dict[str, type[nn.Module]] = {
+    "resnet18": ResNet,
+    "resnet50": ResNet,
+    "efficientnet_lite0": EfficientNetLite,
+    "swin_t": Swin,
+}
+
+
+def make_backbone(config: BackboneConfig, dtype: jnp.dtype = jnp.float32, name: str | None = "backbone") -> nn.Module:
+    """The network `config` describes, called as `(image, train=False, mask=None)`.
+
+    image is uint8 (or float in 0-255) [B, H, W, 3], not normalised; mask bool[B] is False where a row has no image, and
+    such rows count in no batch statistic. Out come the final map [B, h, w, D] of a convolutional network, or Swin's
+    normed tokens [B, h * w, D]. h and w are H / 32 and W / 32, rounded up.
+
+    Args:
+      config: `model.backbone`.
+      dtype: of activations; parameters and statistics are float32.
+      name: of the submodule; None in a module's `setup`, which names by assignment. The partition rules and
+        importers know `backbone`.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if config.name not in BACKBONES:
+        raise UserError(f"config.model.backbone.name is {config.name!r}; expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[config.name](config=config, dtype=dtype, name=name)  # type: ignore[call-arg]
+
+
+def pooled(features: jax.Array) -> jax.Array:
+    """The mean over places, f32[B, D], of a map [B, h, w, D] or of tokens [B, L, D]."""
+    return features.astype(jnp.float32).mean(tuple(range(1, features.ndim - 1)))
+
+
+class ImageClassifier(nn.Module):
+    """A backbone with the linear classifier on pooled features that it was published with (ImageNet: 1000 classes)."""
+
+    config: BackboneConfig
+    n_classes: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+        """uint8 (or float in 0-255) [B, H, W, 3] -> logits f32[B, n_classes]."""
+        features = pooled(make_backbone(self.config, self.dtype)(image, train, mask))
+        return nn.Dense(self.n_classes, dtype=jnp.float32, name="classifier")(features)

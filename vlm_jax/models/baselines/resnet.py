@@ -1,0 +1,81 @@
+"""ResNet (He et al. 2016) as torchvision and Hugging Face have it: version 1.5, the stride in the 3 x 3 convolution."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vlm_jax.config.schema import BackboneConfig
+from vlm_jax.models.baselines.convolution import BatchNorm, convolution
+from vlm_jax.models.image_encoder import normalise
+from vlm_jax.models.layers import drop_branches
+
+DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+STEM = 64
+EXPANSION = {"resnet18": 1, "resnet50": 4}
+"""Output channels of a block over its inner ones: 1 = basic block, 4 = bottleneck."""
+
+
+class Block(nn.Module):
+    """Basic block (two 3 x 3 convolutions) or bottleneck (1 x 1, 3 x 3, 1 x 1), with a residual.
+
+    Attributes:
+      width: inner channels.
+      expansion: output channels over inner ones; more than 1 means bottleneck.
+    """
+
+    width: int
+    expansion: int
+    stride: int
+    drop_path: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+        """x [B, H, W, D] -> [B, H / stride, W / stride, width * expansion]."""
+        out = self.width * self.expansion
+        kernels = ((3, self.stride), (3, 1)) if self.expansion == 1 else ((1, 1), (3, self.stride), (1, 1))
+        y = x
+        for i, (kernel, stride) in enumerate(kernels, start=1):
+            width = out if i == len(kernels) else self.width
+            y = convolution(width, kernel, stride, self.dtype, name=f"conv_{i}")(y)
+            y = BatchNorm(dtype=self.dtype, name=f"norm_{i}")(y, train, mask)
+            y = nn.relu(y) if i < len(kernels) else y
+        if self.stride > 1 or x.shape[-1] != out:
+            x = convolution(out, 1, self.stride, self.dtype, name="conv_skip")(x)
+            x = BatchNorm(dtype=self.dtype, name="norm_skip")(x, train, mask)
+        if train and self.drop_path > 0.0:
+            y = drop_branches(self.make_rng("dropout"), y, self.drop_path)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """Stem, four stages of blocks; no pooling and no classifier."""
+
+    config: BackboneConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+        """uint8 (or float in 0-255) [B, H, W, 3] -> the final map [B, H / 32, W / 32, D], rounded up.
+
+        Args:
+          mask: bool[B]; False = no image there: that row counts in no batch statistic.
+        """
+        c = self.config
+        expansion, stem = EXPANSION[c.name], max(1, round(STEM * c.width_factor))
+        depths = c.depths or DEPTHS[c.name]
+        x = normalise(image, c, self.dtype)
+        x = convolution(stem, 7, 2, self.dtype, name="conv_stem")(x)
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm_stem")(x, train, mask))
+        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        done, total = 0, sum(depths)
+        for stage, depth in enumerate(depths):
+            for i in range(depth):
+                stride = 2 if i == 0 and stage > 0 else 1
+                rate = c.drop_path * done / max(total - 1, 1)
+                block = Block(stem * 2**stage, expansion, stride, rate, self.dtype, name=f"stage_{stage}_block_{i}")
+                x = block(x, train, mask)
+                done += 1
+        return x
