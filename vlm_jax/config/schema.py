@@ -92,12 +92,33 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
+class Seq2SeqConfig:
+    kind: str = "transformer"  # transformer, lstm (with attention) or encoder_decoder (LSTM without attention)
+    width: int = 256  # of words, states and sublayers
+    layers: int = 2  # of the encoder, and as many of the decoder
+    heads: int = 4  # of the transformer
+    mlp: int = 1024  # of the transformer
+    positions: str = "sinusoidal"  # of the transformer: sinusoidal (Vaswani et al. 2017) or learned
+    bidirectional: bool = False  # encoder of the LSTM kinds
+
+
+@dataclass(frozen=True)
+class HmmConfig:
+    states: int = 64  # hidden states, at most
+    sentences: int = 2048  # different training descriptions that can be answered, at most
+    iterations: int = 20  # of Baum-Welch, at most
+    smoothing: float = 0.01  # pseudo-count of every transition and emission
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     gpt: GptConfig = field(default_factory=GptConfig)
+    seq2seq: Seq2SeqConfig = field(default_factory=Seq2SeqConfig)
+    hmm: HmmConfig = field(default_factory=HmmConfig)
     fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention) or pooled
     fusion_heads: int = 12
     no_image: bool = False  # ablation: one learned null embedding in place of every image token

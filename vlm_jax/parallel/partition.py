@@ -54,6 +54,13 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r".*backbone/merge_\d/reduction/kernel", ("channels", "embed")),
     (r"classifier/kernel", ("embed", "landmarks")),
     (r"classifier/bias", ("landmarks",)),
+    (r"word_embedding", ("vocab", "embed")),
+    (r"network/position_embedding", ("rows", "embed")),
+    (r"network/(en|de)coder_\d+(_forward|_backward)?/input/kernel", ("embed", "vector")),
+    (r"network/(en|de)coder_\d+(_forward|_backward)?/recurrent", ("embed", "vector")),
+    (r"network/(bridge_(hidden|cell)_\d+|score|combine)/kernel", ("embed", "vector")),
+    (r"network/((en|de)coder_\d+(_forward|_backward)?/input|bridge_(hidden|cell)_\d+|combine)/bias", ("vector",)),
+    (r"hmm/(prior|transition|emission|answer|sentences)", ("rows", "vector")),
     (r"task_log_variance", ("vector",)),
 )
 """(regular expression over the whole name, logical axes). Every parameter is matched by exactly one."""
