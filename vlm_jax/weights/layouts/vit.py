@@ -121,6 +121,71 @@ def _timm(name: str, source: str, drops: tuple[tuple[str, str], ...], normalise:
     return Layout(name, _PART, _TIMM, drops, configure, abstract_vit, prefix, _heads_of_64, source, known)
 
 
+# --- Hugging Face -----------------------------------------------------------------------------------------------------
+
+_HF_LAYER = r"(?:encoder\.layer|layers)\.(\d+)\."
+_HF = (
+    Rule(r"embeddings\.cls_token", f"{_PART}/class_token", t.class_token),
+    Rule(r"embeddings\.patch_embeddings\.projection\.weight", f"{_PART}/patch_embedding/kernel", t.patch_kernel),
+    Rule(r"embeddings\.patch_embeddings\.projection\.bias", f"{_PART}/patch_embedding/bias"),
+    *_norm(_HF_LAYER + "layernorm_before", f"{_BLOCK}/norm_1"),
+    *_norm(_HF_LAYER + "layernorm_after", f"{_BLOCK}/norm_2"),
+    *(
+        rule
+        for name in _QKV
+        for source in (rf"attention\.(?:attention\.{name}|{name[0]}_proj)",)
+        for rule in (
+            Rule(_HF_LAYER + source + r"\.weight", f"{_BLOCK}/attention/{name}/kernel", t.heads_kernel),
+            Rule(_HF_LAYER + source + r"\.bias", f"{_BLOCK}/attention/{name}/bias", t.heads_bias),
+        )
+    ),
+    Rule(_HF_LAYER + r"attention\.(?:output\.dense|o_proj)\.weight", f"{_BLOCK}/attention/out/kernel", t.out_kernel),
+    Rule(_HF_LAYER + r"attention\.(?:output\.dense|o_proj)\.bias", f"{_BLOCK}/attention/out/bias"),
+    *_linear(_HF_LAYER + r"(?:intermediate\.dense|mlp\.fc1)", f"{_BLOCK}/mlp/up"),
+    *_linear(_HF_LAYER + r"(?:output\.dense|mlp\.fc2)", f"{_BLOCK}/mlp/down"),
+    *_norm("layernorm", f"{_PART}/norm"),
+)
+_HF_NAMES = {
+    "patch": "embeddings.patch_embeddings.projection.weight",
+    "positions": "embeddings.position_embeddings",
+    "norm": "layernorm.weight",
+    "block": _HF_LAYER,
+    "up": _HF_LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.bias",
+}
+_HF_DROPS = (
+    (r"pooler\.dense\.(?:weight|bias)", "the pooler: heads here read tokens"),
+    (r"(?:\w+_)?classifier\.(?:weight|bias)", "the source's own classifier"),
+    (r"embeddings\.mask_token", "the mask token: it serves pre-training only"),
+    (r"decoder\..*", "the decoder of masked pre-training"),
+    _TRAINING,
+)
+_DISTILLATION = (
+    r"embeddings\.distillation_token",
+    "the distillation token and its position: our encoder has one extra token, the class token",
+)
+
+
+def _without_distillation(array: np.ndarray, config: Mapping[str, Any]) -> np.ndarray:
+    """[1, 2 + P, D] -> [1 + P, D]: row 1 belongs to the distillation token, which is dropped."""
+    rows = 2 + (config["image_size"] // config["patch"]) ** 2
+    t.expect(array, (1, rows, config["width"]))
+    return np.delete(array[0], 1, axis=0)
+
+
+def _hugging_face(name: str, source: str, prefix: str, normalise: Any, distilled: bool) -> Layout:
+    def configure(arrays: Arrays) -> dict[str, Any]:
+        mean, std = normalise
+        return {**_configure(arrays, _HF_NAMES, 2 if distilled else 1), "mean": mean, "std": std}
+
+    positions = Rule(
+        r"embeddings\.position_embeddings",
+        f"{_PART}/position_embedding",
+        _without_distillation if distilled else _positions,
+    )
+    drops = (*_HF_DROPS, _DISTILLATION) if distilled else _HF_DROPS
+    return Layout(name, _PART, (*_HF, positions), drops, configure, abstract_vit, prefix, _heads_of_64, source)
+
+
 LAYOUTS = (
     _timm("timm_vit", "timm ViT", (_HEAD, _TRAINING), (HALF, HALF)),
     _timm("mae_vit", "MAE", _MAE_DROPS, IMAGENET),
@@ -131,4 +196,6 @@ LAYOUTS = (
         ENDOVIT,
         (("width", 768), ("layers", 12), ("mlp", 3072), ("patch", 16)),
     ),
+    _hugging_face("hf_vit", "Hugging Face ViT", r"(?:(?:model|module|vit)\.)*", (HALF, HALF), False),
+    _hugging_face("hf_deit", "Hugging Face DeiT, distilled", r"(?:(?:model|module|deit)\.)*", IMAGENET, True),
 )
