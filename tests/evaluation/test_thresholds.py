@@ -55,6 +55,17 @@ def test_frames_of_one_activity_are_one_activity():
     assert chosen["fess/a"] == pytest.approx(0.1 * 0.25 + 0.9 * shared)
 
 
+def test_few_activities_without_the_class_shrink_as_well():
+    score, truth, known, activities = _inputs(20)
+    truth[:, 0] = (
+        np.arange(len(truth)) != 1
+    )  # one frame of forty is without it: its own optimum would be to call it present always
+    chosen = choose_thresholds(score, truth, known, activities, LABELS)
+    shared = global_threshold(score[:, :2], truth[:, :2], known[:, :2])
+    own = best_threshold(score[:, 0], truth[:, 0])
+    assert own is not None and chosen["fess/a"] == pytest.approx(0.1 * own + 0.9 * shared)
+
+
 def test_a_class_without_a_positive_takes_the_global_threshold_of_its_own_source():
     score, truth, known, activities = _inputs(10)
     truth[:, 1] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from vlm_jax.config.schema import Config
 from vlm_jax.data.records import LEVELS, Level, SourceRecords
 from vlm_jax.data.streams import stream
+from vlm_jax.data.validation_draw import draw_validation
 from vlm_jax.errors import UserError
 
 SplitName = Literal["train", "validation", "test"]
@@ -115,7 +117,7 @@ def split_groups(
     """{group: split} and whether validation must still be cut from the training groups.
 
     Args:
-      groups: names; order and repeats do not matter.
+      groups: the name of each record's group, in any order: how often it is named is the size of the group.
       rule: kfold tests on fold I of N of the shuffled groups, loo on one group, list on the named ones.
       validation_fraction: share of the groups that are not in test, at least one.
       seed: of the shuffle; the run's.
@@ -125,7 +127,8 @@ def split_groups(
       UserError: a rule that these groups cannot meet, or that names a group that does not exist.
     """
     rule = Rule.parse(rule) if isinstance(rule, str) else rule
-    names = sorted(set(groups))
+    sizes = Counter(groups)
+    names = sorted(sizes)
     shuffled = [names[i] for i in stream("split", seed, len(names)).permutation(len(names))]
     given = _fold(shuffled, rule, what) if rule.kind == "kfold" else _named(names, rule, what)
     out: dict[str, SplitName] = {g: split for split, ids in given.items() for g in ids}
@@ -136,8 +139,8 @@ def split_groups(
         out |= dict.fromkeys(rest, "train")
         return out, False
     cut = len(names) < MIN_GROUPS or len(rest) < 2
-    n_validation = 0 if cut else min(len(rest) - 1, max(1, round(validation_fraction * len(rest))))
-    out |= {g: "validation" if i < n_validation else "train" for i, g in enumerate(rest)}
+    validation = [] if cut else draw_validation(rest, sizes, validation_fraction, seed)
+    out |= {g: "validation" if g in validation else "train" for g in rest}
     return out, cut
 
 
@@ -239,13 +242,14 @@ def _cut_validation(records: SourceRecords, codes: np.ndarray, fraction: float, 
     source, training = records.info.source, codes == SPLITS.index("train")
     for level in ("sequence", "procedure"):
         units = records.groups(level)
-        names = sorted(set(units[training].tolist()))
+        sizes = Counter(units[training].tolist())
+        names = sorted(sizes)
         if len(names) < 2:
             continue
         order = stream("validation", seed, len(names)).permutation(len(names))
-        n = min(len(names) - 1, max(1, round(fraction * len(names))))
-        codes[training & np.isin(units, [names[i] for i in order[:n]])] = SPLITS.index("validation")
-        return f"{source}: too few groups; validation is {n} of the {len(names)} training {level}s, same patients"
+        chosen = draw_validation([names[i] for i in order], sizes, fraction, seed)
+        codes[training & np.isin(units, chosen)] = SPLITS.index("validation")
+        return f"{source}: too few groups; validation is {len(chosen)} of the {len(names)} training {level}s, same patients"
     return f"{source}: too few groups and sequences; no validation"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-STREAMS = {"split": 1, "validation": 2, "mixture": 3, "augment": 4}
+STREAMS = {"split": 1, "validation": 2, "mixture": 3, "augment": 4, "validation draw": 5}
 """{name: tag}. Never 0: numpy pads seeds with zeros, so that (5,) and (5, 0) are one."""
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from vlm_jax.contract import LabelSpace
 from vlm_jax.metrics.classification import counts_of, precision_recall_curve, scores
 
-MIN_POSITIVE_ACTIVITIES = 10
-"""Under so many positive activities a class's own optimum is noise: it is shrunk towards the global threshold."""
+MIN_ACTIVITIES = 10
+"""With fewer activities than this of either kind, with the class and without it, its own optimum is noise: it is shrunk
+towards the global threshold. (Of a class that is in every frame any threshold below the lowest score is optimal.)"""
 _GRID = np.arange(0.01, 1.0, 0.01)
 
 
@@ -40,7 +41,7 @@ def global_threshold(score: np.ndarray, truth: np.ndarray, known: np.ndarray) ->
 def choose_thresholds(
     score: np.ndarray, truth: np.ndarray, known: np.ndarray, activities: Sequence[str], labels: LabelSpace
 ) -> dict[str, float | None]:
-    """Per class the F1-optimal threshold, shrunk linearly to its source's global one under 10 positive activities.
+    """Per class the F1-optimal threshold, shrunk linearly to its source's global one where activities are few.
 
     Args:
       score: float[U, C] in [0, 1], of validation frames. truth, known: bool[U, C].
@@ -59,8 +60,8 @@ def choose_thresholds(
         for c in slots:
             keep = known[:, c]
             own = best_threshold(score[keep, c], truth[keep, c])
-            positives = len(set(names[keep & truth[:, c]]))
-            weight = min(1.0, positives / MIN_POSITIVE_ACTIVITIES)
+            fewest = min(len(set(names[keep & (truth[:, c] == present)])) for present in (True, False))
+            weight = min(1.0, fewest / MIN_ACTIVITIES)
             undefined = shared is None or not keep.any()
             blend = None if shared is None else weight * (own or 0.0) + (1 - weight) * shared
             result[labels.names[c]] = None if undefined else blend

@@ -43,6 +43,23 @@ def test_folds_tile_the_groups_and_each_group_has_one_split(n, folds, seed, frac
     assert sorted(tests) == sorted(groups)
 
 
+def test_a_few_long_groups_do_not_take_validation_over():
+    """Eight sequences of a real set: two of six for validation, never the two that hold most of the frames."""
+    frames = {"1": 32, "2": 34, "3": 26, "4": 66, "5": 26, "6": 44, "7": 122, "8": 186}
+    records = [name for name, size in frames.items() for _ in range(size)]
+    for seed in range(30):
+        split, cut = split_groups(records, "kfold:4:0", validation_fraction=0.25, seed=seed)
+        weight = {s: sum(frames[g] for g, of in split.items() if of == s) for s in ("train", "validation")}
+        assert not cut and sum(of == "validation" for of in split.values()) == 2
+        assert weight["validation"] <= 1.5 * 0.25 * sum(weight.values())
+
+
+def test_where_every_draw_is_overweight_the_lightest_validates():
+    records = ["a"] * 50 + ["b"] * 60 + ["test"]
+    split, _ = split_groups(records, Rule("loo", "loo:test", ids={"test": ("test",)}), validation_fraction=0.1, seed=0)
+    assert split == {"a": "validation", "b": "train", "test": "test"}
+
+
 def test_the_seed_shuffles():
     splits = [split_groups(G24, "kfold:3:0", validation_fraction=0.25, seed=s)[0] for s in (0, 1)]
     assert splits[0] != splits[1]
