@@ -57,9 +57,7 @@ def test_frames_of_one_activity_are_one_activity():
 
 def test_few_activities_without_the_class_shrink_as_well():
     score, truth, known, activities = _inputs(20)
-    truth[:, 0] = (
-        np.arange(len(truth)) != 1
-    )  # one frame of forty is without it: its own optimum would be to call it present always
+    truth[:, 0] = np.arange(len(truth)) != 1  # one frame of forty is without it
     chosen = choose_thresholds(score, truth, known, activities, LABELS)
     shared = global_threshold(score[:, :2], truth[:, :2], known[:, :2])
     own = best_threshold(score[:, 0], truth[:, 0])

@@ -249,7 +249,8 @@ def _cut_validation(records: SourceRecords, codes: np.ndarray, fraction: float, 
         order = stream("validation", seed, len(names)).permutation(len(names))
         chosen = draw_validation([names[i] for i in order], sizes, fraction, seed)
         codes[training & np.isin(units, chosen)] = SPLITS.index("validation")
-        return f"{source}: too few groups; validation is {len(chosen)} of the {len(names)} training {level}s, same patients"
+        share = f"{len(chosen)} of the {len(names)} training {level}s"
+        return f"{source}: too few groups; validation is {share}, same patients"
     return f"{source}: too few groups and sequences; no validation"
 
 
