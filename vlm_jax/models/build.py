@@ -12,6 +12,8 @@ from flax import linen as nn
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS
 from vlm_jax.errors import UserError
+from vlm_jax.models.baselines.hmm import Hmm, make_hmm
+from vlm_jax.models.baselines.seq2seq import KEYWORD_TASKS, NAVIGATION_TASKS, Seq2Seq, make_seq2seq
 from vlm_jax.models.vlm import Vlm
 
 
@@ -65,6 +67,21 @@ def _make_vlm(config: Config, n_landmarks: int, n_tokens: int) -> Vlm:
     )
 
 
+def _make_navigation(config: Config, n_landmarks: int, n_tokens: int) -> Seq2Seq:
+    del n_landmarks
+    return make_seq2seq(config, n_tokens, resolve_dtype(config.model.dtype), NAVIGATION_TASKS)
+
+
+def _make_keyword_report(config: Config, n_landmarks: int, n_tokens: int) -> Seq2Seq:
+    del n_landmarks
+    return make_seq2seq(config, n_tokens, resolve_dtype(config.model.dtype), KEYWORD_TASKS)
+
+
+def _make_hmm(config: Config, n_landmarks: int, n_tokens: int) -> Hmm:
+    del n_landmarks
+    return make_hmm(config, n_tokens)
+
+
 def _check(config: Config, n_tokens: int) -> None:
     """Sizes that must fit one another: found here, with the key to change, and not deep inside a trace."""
     m, d = config.model, config.data
@@ -99,5 +116,10 @@ def _check(config: Config, n_tokens: int) -> None:
         )
 
 
-SYSTEMS: dict[str, Callable[[Config, int, int], nn.Module]] = {"vlm": _make_vlm}
-"""Every system that can be trained with gradients, by the name that config.system gives."""
+SYSTEMS: dict[str, Callable[[Config, int, int], nn.Module]] = {
+    "vlm": _make_vlm,
+    "navigation_seq2seq": _make_navigation,
+    "keyword_report": _make_keyword_report,
+    "hmm": _make_hmm,
+}
+"""Every system by the name that config.system gives; those of training.fit.FIT_SYSTEMS learn without gradients."""

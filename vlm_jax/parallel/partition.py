@@ -18,6 +18,7 @@ from vlm_jax.errors import UserError
 BATCH_AXES = ("data", "fsdp")
 
 _ATTENTION = r".*/(self_|cross_)?attention"
+_LSTM = r"network/(encoder/encoder_\d+_(forward|backward)|decoder_\d+)"
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"text_encoder/word_embedding", ("vocab", "embed")),
@@ -56,11 +57,13 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"classifier/bias", ("landmarks",)),
     (r"word_embedding", ("vocab", "embed")),
     (r"network/position_embedding", ("rows", "embed")),
-    (r"network/(en|de)coder_\d+(_forward|_backward)?/input/kernel", ("embed", "vector")),
-    (r"network/(en|de)coder_\d+(_forward|_backward)?/recurrent", ("embed", "vector")),
+    (_LSTM + r"/input/kernel", ("embed", "vector")),
+    (_LSTM + r"/recurrent", ("embed", "vector")),
+    (_LSTM + r"/input/bias", ("vector",)),
     (r"network/(bridge_(hidden|cell)_\d+|score|combine)/kernel", ("embed", "vector")),
-    (r"network/((en|de)coder_\d+(_forward|_backward)?/input|bridge_(hidden|cell)_\d+|combine)/bias", ("vector",)),
-    (r"hmm/(prior|transition|emission|answer|sentences)", ("rows", "vector")),
+    (r"network/(bridge_(hidden|cell)_\d+|combine)/bias", ("vector",)),
+    (r"hmm_prior", ("vector",)),
+    (r"hmm_(transition|emission|answer|sentences)", ("rows", "vector")),
     (r"task_log_variance", ("vector",)),
 )
 """(regular expression over the whole name, logical axes). Every parameter is matched by exactly one."""
