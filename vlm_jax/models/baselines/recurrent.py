@@ -1,10 +1,10 @@
 """LSTM encoder-decoder, with attention or without (the networks of the navigation and keyword baselines).
 
 KNOWN of the baselines: an LSTM and a plain encoder-decoder were compared with the transformer (Bieck et al. 2020), and
-reports came from a bidirectional two-layer LSTM encoder-decoder with attention (Bieck et al. 2021). OURS: multiplicative
-attention of the top hidden state over the encoder's outputs (Luong et al. 2015, "general"), without input feeding; the
-decoder starts from the encoder's last states (Sutskever et al. 2014), through one tanh layer each; words tied with the
-output.
+reports came from a bidirectional two-layer LSTM encoder-decoder with attention (Bieck et al. 2021). OURS:
+multiplicative attention of the top hidden state over the encoder's outputs (Luong et al. 2015, "general"), without
+input feeding; the decoder starts from the encoder's last states (Sutskever et al. 2014), through one tanh layer each;
+words tied with the output.
 """
 
 from __future__ import annotations

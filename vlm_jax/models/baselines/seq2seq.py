@@ -147,9 +147,7 @@ def check_text_system(config: Config, n_tokens: int, tasks: tuple[str, ...]) -> 
             f"set --config.tasks={','.join(tasks)}"
         )
     if config.model.no_text:
-        raise UserError(
-            f"config.model.no_text leaves {config.system} nothing to read: set --config.model.no_text=false"
-        )
+        raise UserError(f"config.model.no_text leaves {config.system} nothing: set --config.model.no_text=false")
     if 0 < config.model.vocab_size < n_tokens:
         raise UserError(
             f"config.model.vocab_size is {config.model.vocab_size}, but the tokenizer has {n_tokens} words; "
