@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlm_jax.weights.layouts import bert, vit
+from vlm_jax.weights.layouts import bert, efficientnet, resnet, swin, vit
 from vlm_jax.weights.rules import Layout
 
 LAYOUTS: dict[str, Layout] = {
@@ -10,6 +10,9 @@ LAYOUTS: dict[str, Layout] = {
     for family in (
         vit.LAYOUTS,
         bert.LAYOUTS,
+        resnet.LAYOUTS,
+        efficientnet.LAYOUTS,
+        swin.LAYOUTS,
     )
     for layout in family
 }

