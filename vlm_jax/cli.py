@@ -31,6 +31,9 @@ COMMANDS: dict[str, str] = {
     "evaluate": "vlm_jax.commands.evaluate",
     "predict": "vlm_jax.commands.predict",
     "inspect": "vlm_jax.commands.inspect",
+    "weights import": "vlm_jax.commands.weights_import",
+    "weights export": "vlm_jax.commands.weights_export",
+    "weights verify": "vlm_jax.commands.weights_verify",
 }
 """Command -> the module that is it."""
 

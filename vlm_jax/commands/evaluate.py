@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", metavar="DIR", help="the work directory of a training run")
-    where.add_argument("--checkpoint", metavar="DIR", help="a work directory, its checkpoints/ or one step's directory")
+    where.add_argument("--checkpoint", metavar="DIR", help="a work directory, one step's directory, or an export")
     parser.add_argument("--step", default="best", metavar="N|best|last", help="which checkpoint (default: best)")
     parser.add_argument("--data", metavar="DIR[,DIR]", help="other data sets than those of the training run")
     parser.add_argument("--split", default="test", choices=_SPLITS, help="default: test")

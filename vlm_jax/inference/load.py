@@ -14,7 +14,8 @@ def load(
     """Loads a model for prediction.
 
     Args:
-      path: a work directory of `vlm-jax train`, its checkpoints/, or one step's directory.
+      path: a work directory of `vlm-jax train`, its checkpoints/, one step's directory, or what `vlm-jax weights export`
+        wrote.
       step: `best` (lowest validation loss), `last` or a number.
       dtype: float32 or bfloat16; None = as the run was configured.
       batch_size: rows of every batch; None = fitted to the number of images (`Predictor`).

@@ -1,0 +1,93 @@
+"""`vlm-jax weights import`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = """Turn published weights into ours: all of the source, all of the target, or nothing.
+
+Reads safetensors (also sharded), .npz and files of torch.save, by their content; nothing in them is executed. What is
+not needed is listed with the reason. docs/weights.md lists the layouts; vlm_jax takes an export of this program.
+
+example:
+  vlm-jax weights import --layout endovit --input endovit.pth --out weights/endovit
+"""
+
+OURS = "vlm_jax"
+"""The layout of our own exports: a whole system, not a part of one."""
+
+_WITH_WORDS = ("text_encoder", "gpt")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument("--layout", required=True, metavar="NAME", help="whose names and shapes, e.g. endovit, bert")
+    parser.add_argument("--input", required=True, metavar="PATH", help="the file, or a directory that holds it")
+    parser.add_argument("--out", required=True, metavar="DIR", help="new directory, for --config.model.PART.init=DIR")
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where not the layout's usual number")
+    parser.add_argument(
+        "--layers", type=int, metavar="N", help="layers that it must have, to notice a missing last one"
+    )
+    parser.add_argument("--image_size", type=int, metavar="PIXELS", help="interpolate position embeddings to this size")
+    parser.add_argument("--vocabulary", metavar="FILE",
+                        help="tokenizer.json or vocab.txt of the words (default: that beside the input)")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0 when all is written; 2, and nothing is, where anything does not fit."""
+    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.weights.importer import import_weights
+    from vlm_jax.weights.readers import read_weights
+    from vlm_jax.weights.store import write_imported
+
+    out = Path(work_directory(args.out, "--out", local=True))
+    if args.layout == OURS:
+        return _import_export(args, out)
+    found = read_weights(args.input)
+    imported = import_weights(
+        args.layout,
+        found.arrays,
+        heads=args.heads,
+        layers=args.layers,
+        image_size=args.image_size,
+        vocabulary=_vocabulary(args),
+        skipped=found.skipped,
+        source_sha256=found.sha256,
+    )
+    write_imported(imported, out)
+    for key, why in imported.dropped:
+        print(f"dropped {key}: {why}", file=sys.stderr)
+    count = len(found.arrays)
+    print(f"{count} arrays of layout {args.layout} in {out}; use --config.model.{imported.part}.init={out}")
+    return 0
+
+
+def _import_export(args: argparse.Namespace, out: Path) -> int:
+    """An export of ours, checked whole, as the same export elsewhere: the same bytes."""
+    from vlm_jax.errors import UserError
+    from vlm_jax.weights.export import is_export, read_export, write_export
+
+    given = Path(args.input)
+    folder = given.parent if given.is_file() else given
+    if not is_export(folder):
+        raise UserError(f"--input '{given}' is no export: layout {OURS} takes what `vlm-jax weights export` wrote")
+    restored = read_export(folder)
+    write_export(restored.params, restored.meta, restored.step, out)
+    print(f"step {restored.step} of system {restored.meta.config.system} in {out}; use --checkpoint {out}")
+    return 0
+
+
+def _vocabulary(args: argparse.Namespace) -> str | None:
+    """Text of the tokenizer.json that belongs to the words; None where the layout has no words, or there is none."""
+    from vlm_jax.weights import vocabulary
+    from vlm_jax.weights.layouts import LAYOUTS
+
+    if args.vocabulary is not None:
+        return vocabulary.read(args.vocabulary)
+    given, layout = Path(args.input), LAYOUTS.get(args.layout)
+    folder = given if given.is_dir() else given.parent
+    if layout is None or layout.part not in _WITH_WORDS or not (folder / "tokenizer.json").is_file():
+        return None
+    return vocabulary.read(folder / "tokenizer.json")
