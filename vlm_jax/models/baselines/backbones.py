@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,7 +14,7 @@ from vlm_jax.models.baselines.efficientnet import EfficientNetLite
 from vlm_jax.models.baselines.resnet import ResNet
 from vlm_jax.models.baselines.swin import Swin
 
-BACKBONES: dict[str, type[nn.Module]] = {
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet18": ResNet,
     "resnet50": ResNet,
     "efficientnet_lite0": EfficientNetLite,
@@ -38,7 +40,7 @@ def make_backbone(config: BackboneConfig, dtype: jnp.dtype = jnp.float32, name: 
     """
     if config.name not in BACKBONES:
         raise UserError(f"config.model.backbone.name is {config.name!r}; expected one of {', '.join(BACKBONES)}")
-    return BACKBONES[config.name](config=config, dtype=dtype, name=name)  # type: ignore[call-arg]
+    return BACKBONES[config.name](config=config, dtype=dtype, name=name)
 
 
 def pooled(features: jax.Array) -> jax.Array:

@@ -50,6 +50,12 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
+def max_pool(x: jax.Array) -> jax.Array:
+    """[B, H, W, D] -> [B, H / 2, W / 2, D], rounded up: the maximum of 3 x 3 places, one beyond each border."""
+    borders = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), borders)
+
+
 class ResNet(nn.Module):
     """Stem, four stages of blocks; no pooling and no classifier."""
 
@@ -69,7 +75,7 @@ class ResNet(nn.Module):
         x = normalise(image, c, self.dtype)
         x = convolution(stem, 7, 2, self.dtype, name="conv_stem")(x)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm_stem")(x, train, mask))
-        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        x = max_pool(x)
         done, total = 0, sum(depths)
         for stage, depth in enumerate(depths):
             for i in range(depth):
