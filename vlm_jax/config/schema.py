@@ -46,6 +46,7 @@ class ImageEncoderConfig:
     drop_path: float = 0.0
     mean: tuple[float, float, float] = (0.3464, 0.2280, 0.2228)  # EndoViT's normalisation, of values in 0-1
     std: tuple[float, float, float] = (0.2520, 0.2128, 0.2093)
+    init: str = ""  # an imported directory or a work directory to start from; empty = random
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class TextEncoderConfig:
     mlp: int = 1536
     positions: int = 512
     token_types: int = 2  # rows of the token type table; 0 = none (DistilBERT)
+    init: str = ""  # an imported directory or a work directory to start from; empty = random
 
 
 @dataclass(frozen=True)

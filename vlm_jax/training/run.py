@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
@@ -27,6 +28,8 @@ from vlm_jax.tasks.losses import class_balanced_weights
 from vlm_jax.text.tokenizer import Tokenizer
 from vlm_jax.training.optim import make_optimizer
 from vlm_jax.training.state import TrainState, init_state
+from vlm_jax.weights.init import initialise
+from vlm_jax.weights.vocabulary import tokens_of
 
 CONFIG_FILE = "config.json"
 # What may change between two runs in one work directory: how long, how often, how it is watched and where it runs.
@@ -182,6 +185,8 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
     tx = tx_fn(abstract.params)
     context = loss_context(config, data, model)
     say(*data.notices)
+    if not complete_steps(workdir / DIRECTORY):
+        state = start_from_weights(config, state, data)
     store = Store(workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
     run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store)
     try:
@@ -191,6 +196,19 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
         store.close()  # else orbax's threads speak up when the interpreter ends
         raise
     return run
+
+
+def start_from_weights(config: Config, state: TrainState, data: RunData) -> TrainState:
+    """A fresh state with the parts that `model.<part>.init` names; a resumed run has them in its checkpoint.
+
+    Raises:
+      UserError: the weights do not fit the config.
+    """
+    params, notices = initialise(state.params, config, tokens_of(data.tokenizer.to_json()))
+    say(*notices)
+    if not notices:
+        return state
+    return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
 
 
 def train_item(state: Any) -> dict[str, Any]:
