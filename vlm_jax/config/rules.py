@@ -13,6 +13,9 @@ from vlm_jax.errors import UserError
 TASK_NAMES = ("landmarks", "describe", "anticipate", "report")
 GROUPS = ("patient", "procedure", "sequence")
 
+TEXT_ONLY = ("navigation_seq2seq", "keyword_report", "hmm")
+"""Systems that see no image: none is read for them."""
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.landmark_labels": ("activity", "visible"),
     "model.backbone.name": ("resnet18", "resnet50", "efficientnet_lite0", "swin_t"),

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from vlm_jax.config.rules import TEXT_ONLY
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import END, START, TASKS, Batch, DatasetInfo, LabelSpace, Record
 from vlm_jax.data.collate import NO_CHANGES, Changes, Collator, Row
@@ -269,7 +270,7 @@ class RunData:
         return self._collator.row(record, image, row=row, changes=changes)
 
     def _image(self, record: Record, row: int) -> np.ndarray | None:
-        if record.image is None:
+        if record.image is None or self.config.system in TEXT_ONLY:
             return None
         encoded = record.image
         if not encoded:

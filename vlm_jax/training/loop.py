@@ -18,6 +18,7 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import Batch
 from vlm_jax.parallel import distributed
 from vlm_jax.training.clock import StepClock
+from vlm_jax.training.fit import FIT_SYSTEMS, fit
 from vlm_jax.training.optim import make_schedule
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from vlm_jax.training.profiling import Profiler
@@ -32,8 +33,10 @@ _CPU_AWAIT_EVERY = 8
 
 
 def train(config: Config, workdir: str) -> int:
-    """Trains to `train.steps`; returns the exit code: 0 done, 3 preempted and saved."""
+    """Trains to `train.steps`, or fits a system without gradients; the exit code: 0 done, 3 preempted and saved."""
     distributed.init(config.parallel)
+    if config.system in FIT_SYSTEMS:
+        return fit(config, workdir)
     with PreemptionWatch() as watch:
         run = set_up(config, epath.Path(workdir))
         with contextlib.closing(run.store), contextlib.closing(Loop(run, watch)) as loop:
