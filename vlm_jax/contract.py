@@ -20,6 +20,8 @@ World = Literal["real", "simulated"]
 TASKS = ("landmarks", "describe", "anticipate", "report")
 """The order of the prompt axis K in every batch."""
 TEXT_TASKS = ("describe", "anticipate", "report")
+PRETRAIN_TASKS = ("reconstruct", "mask_language")
+"""Objectives of pre-training: each stands alone in a run and takes the first column of the prompt axis."""
 
 IGNORE_LABEL = -1
 """How a label that is not known is written in arrays."""

@@ -115,8 +115,10 @@ def test_prompts_and_targets_of_a_record():
         "describe": (START,),
         "anticipate": ("now",),
         "report": ("antrostomy", "before"),
+        "reconstruct": (),
+        "mask_language": ("before", "said"),
     }
-    assert [task.target(record) for task in TASK_TABLE.values()] == [None, "now", END, "said"]
+    assert [task.target(record) for task in TASK_TABLE.values()] == [None, "now", END, "said", None, None]
     assert all(task.carried(record) for task in TASK_TABLE.values())
     bare = Record(uid="a", source="s", procedure="p", group="g")
     assert not any(task.carried(bare) for task in TASK_TABLE.values())
@@ -128,7 +130,7 @@ def test_decode_reads_its_own_row():
     np.testing.assert_array_equal(TASK_TABLE["landmarks"].decode(prediction, 0), [1, 0])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", (*TASKS, "reconstruct"))
 def test_a_task_reads_its_fields_and_no_other(name):
     """Prompt, target and whether it is carried follow from `fields` alone."""
     task = TASK_TABLE[name]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from vlm_jax.config.pretraining import ABSENT, PRETRAINING, pretraining_rules
 from vlm_jax.config.schema import Config
 from vlm_jax.config.values import leaves, suggest
 from vlm_jax.errors import UserError
@@ -34,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """Settings with a closed list."""
 
 LISTS: dict[str, tuple[str, ...]] = {
-    "tasks": TASK_NAMES,
+    "tasks": (*TASK_NAMES, *PRETRAINING),
     "eval.contexts": ("gold", "rolled_out", "empty"),
 }
 """Settings that name one or more of a closed list, each once."""
@@ -53,6 +54,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "augment.rotate": (0, 10),
     "augment.scale": (0, 0.5),
     "augment.translate": (0, 0.5),
+    "augment.crop": (0, 1),
     "augment.brightness": (0, 1),
     "augment.contrast": (0, 1),
     "augment.saturation": (0, 1),
@@ -92,6 +94,11 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "model.hmm.sentences": (1, 10**6),
     "model.hmm.iterations": (0, 10**4),
     "model.hmm.smoothing": (1e-9, 100),
+    "model.mae.mask_ratio": (0.05, 0.95),
+    "model.mae.decoder_width": (4, MANY),
+    "model.mae.decoder_layers": (1, MANY),
+    "model.mae.decoder_heads": (1, MANY),
+    "model.mae.decoder_mlp": (1, MANY),
     "model.fusion_heads": (1, MANY),
     "model.vocab_size": (0, 10**7),
     "model.dropout": (0, 0.9),
@@ -224,15 +231,16 @@ def _shapes(config: Config) -> Iterator[str]:
         ("model.seq2seq.width", model.seq2seq.width, "model.seq2seq.heads", model.seq2seq.heads),
         ("train.batch_size", config.train.batch_size, "optim.accumulate", config.optim.accumulate),
     )
+    absent = ABSENT.get(config.system)
     for key, value, by, divisor in divisions:
-        if value % divisor:
+        if value % divisor and not (absent and re.search(absent, f"{key} {by}")):
             yield f"config key {key!r} ({value}) must be divisible by {by} ({divisor})"
     lengths = (
         ("data.prompt_length", data.prompt_length, "model.text_encoder.positions", text.positions),
         ("data.target_length", data.target_length, "model.decoder.positions", decoder.positions),
     )
     for key, value, limit_key, limit in lengths:
-        if value > limit:
+        if value > limit and not (absent and re.search(absent, limit_key)):
             yield f"config key {key!r} ({value}) must be at most {limit_key} ({limit}), the rows of the position table"
 
 
@@ -241,7 +249,7 @@ def _meaning(config: Config) -> Iterator[str]:
         yield "config keys 'model.no_image' and 'model.no_text' are both set: the model would see nothing; unset one"
     if config.optim.lr == 0:
         yield "config key 'optim.lr' must be above 0"
-    weights = [getattr(config.loss, f"{task}_weight") for task in config.tasks]
+    weights = [getattr(config.loss, f"{task}_weight", 1.0) for task in config.tasks]
     if not any(weights):
         yield f"config keys 'loss.*_weight' are 0 for every task in {', '.join(config.tasks)}: nothing would be learned"
     for part in ("image_encoder", "backbone"):
@@ -281,7 +289,8 @@ def _parallel(config: Config) -> Iterator[str]:
         yield f"config key 'parallel.process_id' must be below parallel.num_processes ({parallel.num_processes})"
 
 
-RULES: tuple[Callable[[Config], Iterator[str]], ...] = (_data, _shapes, _meaning, _backbone, _parallel)
+Rule = Callable[[Config], Iterator[str]]
+RULES: tuple[Rule, ...] = (_data, _shapes, _meaning, _backbone, pretraining_rules, _parallel)
 """Rules between keys: each yields one line a problem."""
 
 assert set(CHOICES) | set(LISTS) | set(BOUNDS) <= set(leaves()), "a rule names a setting that the schema does not have"

@@ -28,6 +28,7 @@ class AugmentConfig:
     rotate: float = 10.0  # degrees, at most 10: descriptions name clock positions
     scale: float = 0.1  # zoom by up to this share
     translate: float = 0.05  # shift by up to this share of the side
+    crop: float = 0.0  # least share of the area that a random crop keeps; 0 = none (pre-training on images only)
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
@@ -113,12 +114,23 @@ class HmmConfig:
 
 
 @dataclass(frozen=True)
+class MaeConfig:
+    mask_ratio: float = 0.75  # share of the patches that is hidden
+    decoder_width: int = 512
+    decoder_layers: int = 8
+    decoder_heads: int = 16
+    decoder_mlp: int = 2048
+    normalise_pixels: bool = True  # each patch is predicted with its own mean and deviation taken out
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     gpt: GptConfig = field(default_factory=GptConfig)
+    mae: MaeConfig = field(default_factory=MaeConfig)
     seq2seq: Seq2SeqConfig = field(default_factory=Seq2SeqConfig)
     hmm: HmmConfig = field(default_factory=HmmConfig)
     fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention) or pooled

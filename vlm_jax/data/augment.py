@@ -38,6 +38,7 @@ AUGMENTATIONS: tuple[Augmentation, ...] = (
     Augmentation("rotate", "device", "unchanged", "at most 10 degrees, a third of an hour on the clock face"),
     Augmentation("scale", "device", "unchanged", "zoom about the centre keeps every direction"),
     Augmentation("translate", "device", "unchanged", "a small shift keeps the order of structures"),
+    Augmentation("crop", "device", "unchanged", "refused beside texts and labels: what they name may be cut off"),
     Augmentation("brightness", "device", "unchanged", "texts name no brightness"),
     Augmentation("contrast", "device", "unchanged", "texts name no contrast"),
     Augmentation("saturation", "device", "unchanged", "texts name no colour"),
@@ -90,11 +91,34 @@ def augment(key: jax.Array, images: jax.Array, config: AugmentConfig) -> jax.Arr
     geometry = bool(config.rotate or config.scale or config.translate)
     colour = bool(config.brightness or config.contrast or config.saturation or config.hue)
     draws = jax.random.uniform(key, (images.shape[0], 8), minval=-1.0, maxval=1.0)
+    if config.crop:
+        images = _crop(jax.random.fold_in(key, 1), images, config.crop)
     if geometry:
         images = _warp(images, draws[:, :4], config)
     if colour:
         images = _recolour(images, draws[:, 4:], config)
     return images
+
+
+def _crop(key: jax.Array, images: jax.Array, least: float) -> jax.Array:
+    """Random resized crop (Szegedy et al. 2015): a box of `least` to 1 of the area and 3/4 to 4/3 wide, made full size.
+
+    A box that would be wider or higher than the image is as wide or high as it. Bilinear, where MAE's is bicubic.
+    """
+    _, _, height, width, _ = images.shape
+    draws = jax.random.uniform(key, (images.shape[0], 4))
+    area, ratio = least + (1 - least) * draws[:, 0], jnp.exp(jnp.log(4 / 3) * (2 * draws[:, 1] - 1))
+    across, down = jnp.minimum(jnp.sqrt(area * ratio), 1.0), jnp.minimum(jnp.sqrt(area / ratio), 1.0)
+
+    def source(share: jax.Array, place: jax.Array, size: int) -> jax.Array:
+        """f32[B, size]: where each pixel of a side comes from."""
+        start = place * (1 - share) * size
+        found = start[:, None] + (jnp.arange(size) + 0.5) * share[:, None] - 0.5
+        return jnp.clip(found, 0, size - 1)
+
+    x, y = source(across, draws[:, 2], width)[:, None, :], source(down, draws[:, 3], height)[:, :, None]
+    shape = (images.shape[0], height, width)
+    return _sample(images, jnp.broadcast_to(x, shape), jnp.broadcast_to(y, shape))
 
 
 def _warp(images: jax.Array, draws: jax.Array, config: AugmentConfig) -> jax.Array:
@@ -108,9 +132,13 @@ def _warp(images: jax.Array, draws: jax.Array, config: AugmentConfig) -> jax.Arr
     x = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
     source_x = cosine * x - sine * y + (width - 1) / 2 + shift_x[:, None, None]
     source_y = sine * x + cosine * y + (height - 1) / 2 + shift_y[:, None, None]
-    source_x, source_y = jnp.clip(source_x, 0, width - 1), jnp.clip(source_y, 0, height - 1)
-    left, top = jnp.floor(source_x), jnp.floor(source_y)
-    return jax.vmap(_bilinear)(images, left, top, source_x - left, source_y - top)
+    return _sample(images, jnp.clip(source_x, 0, width - 1), jnp.clip(source_y, 0, height - 1))
+
+
+def _sample(images: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    """uint8[B, F, H, W, 3] read at columns x and rows y, f32[B, H, W] inside the image."""
+    left, top = jnp.floor(x), jnp.floor(y)
+    return jax.vmap(_bilinear)(images, left, top, x - left, y - top)
 
 
 def _bilinear(frames: jax.Array, left: jax.Array, top: jax.Array, right_share: jax.Array, low_share: jax.Array):

@@ -127,6 +127,8 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
                 continue
             if example.uid != uid:
                 findings.append(Finding("error", "order", uid, f"the shard holds '{example.uid}' in its place"))
+            if not dataset.frames.assessable[i]:
+                continue  # black frames are alike everywhere, and no run learns from them
             digests[hashlib.sha256(example.image).digest()].append(i)
             if (look := _difference_hash(small)) is not None:
                 looks[i] = look

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlm_jax.config.schema import Config
-from vlm_jax.contract import TASKS, Batch, LabelSpace, Record
+from vlm_jax.contract import PRETRAIN_TASKS, TASKS, Batch, LabelSpace, Record
 from vlm_jax.data.augment import mirror_columns, mirror_record
 from vlm_jax.data.transforms import decode_image
-from vlm_jax.tasks import TASK_TABLE
+from vlm_jax.tasks import TASK_TABLE, task_slot
 from vlm_jax.text.prompts import encode_prompt, encode_target
 from vlm_jax.text.tokenizer import Tokenizer
 
@@ -58,6 +58,9 @@ class Collator:
         self.labels = labels
         self.tasks = config.tasks
         self.size = config.data.image_size
+        # The prompts of all four tasks are written, for some share one; an objective of pre-training stands alone.
+        alone = [name for name in config.tasks if name in PRETRAIN_TASKS]
+        self._slots = [(task_slot(name), name) for name in alone or TASKS]
         self.prompt_length = config.data.prompt_length
         self.target_length = config.data.target_length
         self._columns = columns
@@ -118,9 +121,12 @@ class Collator:
 
     def _set_texts(self, out: Row, record: Record, drop: tuple[bool, ...]) -> None:
         dropped: dict[tuple[str | None, ...], bool] = {}
-        for k, name in enumerate(TASKS):
+        for k, name in self._slots:
             task = TASK_TABLE[name]
             segments = task.prompt(record)
+            if not segments:  # the task reads no text
+                out["task_mask"][k] = task.carried(record)
+                continue
             # Tasks that share a prompt share its fate, for it is encoded once.
             if dropped.setdefault(segments, drop[k]):
                 segments = (*segments[:-1], None)

@@ -27,18 +27,27 @@ LEVELS: tuple[Level, ...] = ("patient", "procedure", "sequence")
 """What records may be grouped by for a split, the strictest first."""
 
 
+Unit = Literal["joined", "frames", "texts"]
+"""What one record is: `joined`, a frame with its texts (or a sentence of a source without frames), for the model;
+`frames`, any assessable frame, and `texts`, a sentence or a description without its frames, for pre-training."""
+UNIT_OF: dict[str, Unit] = {"reconstruct": "frames", "mask_language": "texts"}
+"""Task -> the unit of its run's records, where it is not `joined`."""
+
+
 class SourceRecords:
     """The records of one data set, as columns of indices into its tables; texts are joined when asked for.
 
-    A frame that carries nothing (in no activity or not assessable, and outside every sentence's window) is no record.
+    A frame that carries nothing (in no activity or not assessable, and outside every sentence's window) is no record,
+    except where records are `frames`.
 
     Attributes:
       frame, activity, sentence: int64[n], rows of the frame index and of the tables; -1 = none.
       procedure: int64[n], row of the procedures table.
     """
 
-    def __init__(self, dataset: Dataset, landmark_labels: str = "activity"):
+    def __init__(self, dataset: Dataset, landmark_labels: str = "activity", unit: Unit = "joined"):
         self.dataset = dataset
+        self.unit = unit
         self.info: DatasetInfo = dataset.info
         self._use_activity_labels = landmark_labels == "activity"
         tables = dataset.tables
@@ -70,7 +79,13 @@ class SourceRecords:
         """(frame, activity, sentence, procedure) of each record of one procedure."""
         name = self.dataset.tables.procedures[procedure].id
         report = self._reports.get(name, [])
+        if self.unit == "texts":
+            yield from ((NONE, i, NONE, procedure) for i in self._described.get(name, ()))
+            yield from ((NONE, NONE, i, procedure) for i in report)
+            return
         frames = self._frames_of.get(name)
+        if frames is None and self.unit == "frames":
+            return
         if frames is None:
             yield from ((NONE, NONE, i, procedure) for i in report)
             return
@@ -81,12 +96,23 @@ class SourceRecords:
             activity = self._activity_place.get(str(index.activity[frame]), NONE)
             sentence = picker.pick(int(index.pts_ms[frame]))
             own_labels = not self._use_activity_labels and bool((index.visible[frame] != IGNORE_LABEL).any())
-            if activity != NONE or sentence != NONE or own_labels:
+            if self.unit == "frames" or activity != NONE or sentence != NONE or own_labels:
                 yield frame, activity, sentence, procedure
+
+    @cached_property
+    def _described(self) -> dict[str, list[int]]:
+        """procedure id -> places of its activities that have a description, in the order of the table."""
+        found: dict[str, list[int]] = {}
+        for i, activity in enumerate(self.dataset.tables.activities):
+            if activity.description is not None:
+                found.setdefault(activity.procedure, []).append(i)
+        return found
 
     @property
     def notices(self) -> list[str]:
         """What no record carries although frames are there, one line."""
+        if self.unit != "joined":
+            return []
         carried = set(self.sentence.tolist())
         lost = sum(i not in carried for name in self._frames_of for i in self._reports.get(name, ()))
         what = f"{lost} report sentences have no frame in a window of theirs: neither learned nor scored"
@@ -108,6 +134,7 @@ class SourceRecords:
             }
         if activity != NONE:
             row, texts = tables.activities[activity], self._neighbours[activity]
+            fields.setdefault("uid", row.id)
             fields |= {
                 "activity": row.id,
                 "previous": texts.previous,
@@ -184,9 +211,17 @@ def _known(row: np.ndarray) -> tuple[Label, ...] | None:
     return _labels(row) if (row != IGNORE_LABEL).any() else None
 
 
-def build_records(dataset: Dataset, config: DataConfig) -> SourceRecords:
+def build_records(dataset: Dataset, config: DataConfig, unit: Unit = "joined") -> SourceRecords:
     """The records of one data set, without their images."""
-    return SourceRecords(dataset, config.landmark_labels)
+    return SourceRecords(dataset, config.landmark_labels, unit)
+
+
+def unit_of(tasks: Sequence[str]) -> Unit:
+    """What one record of a run with these tasks is."""
+    for task in tasks:
+        if task in UNIT_OF:
+            return UNIT_OF[task]
+    return "joined"
 
 
 class RecordTable:

@@ -16,7 +16,7 @@ from vlm_jax.contract import END, START, TASKS, Batch, DatasetInfo, LabelSpace, 
 from vlm_jax.data.collate import NO_CHANGES, Changes, Collator, Row
 from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
-from vlm_jax.data.records import RecordTable, SourceRecords, build_records
+from vlm_jax.data.records import RecordTable, SourceRecords, build_records, unit_of
 from vlm_jax.data.run_sources import agreeing_sources, open_all
 from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
 from vlm_jax.data.streams import stream
@@ -25,6 +25,13 @@ from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import UserError
 from vlm_jax.text.normalise import mirror
 from vlm_jax.text.tokenizer import Tokenizer
+
+NOTHING = {
+    "joined": "has no frame or sentence to learn from; build it again, or pre-train on it (configs/pretrain)",
+    "frames": "has no frames that are assessable, and a masked autoencoder needs nothing else; leave it out",
+    "texts": "has neither report sentences nor descriptions for a masked language model; leave it out",
+}
+"""Unit of a run's records -> what is said of a data set without one."""
 
 
 @dataclass
@@ -69,9 +76,10 @@ class RunData:
             raise UserError("data.path is empty: name a data set with --config.data.path=DIR")
         datasets = open_all(config.data.path)
         sources = agreeing_sources(datasets)
-        parts = [build_records(dataset, config.data) for dataset in datasets]
+        unit = unit_of(config.tasks)
+        parts = [build_records(dataset, config.data, unit) for dataset in datasets]
         if empty := [str(d.path) for d, part in zip(datasets, parts, strict=True) if not len(part)]:
-            raise UserError(f"data.path: '{empty[0]}' has no frame or sentence to learn from; build it again")
+            raise UserError(f"data.path: '{empty[0]}' {NOTHING[unit]}")
         splits = split_sources(parts, config)
         table = RecordTable(parts, [s.groups for s in splits])
         notices = list(dict.fromkeys(n for some in (*splits, *parts) for n in some.notices))
@@ -89,9 +97,10 @@ class RunData:
             tokenizer or Tokenizer.train((), 0),
             notices,
         )
-        if tokenizer is None:
+        if tokenizer is None and unit != "frames":  # pixels alone need no words
             data.tokenizer = data._own_tokenizer()
-        data.notices += cut_texts(data.tokenizer, data.train_texts(), config.data)
+        if unit == "joined":
+            data.notices += cut_texts(data.tokenizer, data.train_texts(), config.data)
         return data
 
     # --- What there is -----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from vlm_jax.checkpoint.compare import require_same
 from vlm_jax.checkpoint.store import restore_for_inference
+from vlm_jax.config.pretraining import PRETRAINED_PART
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import Batch, LabelSpace
 from vlm_jax.decoding.constraints import vocabulary_mask
@@ -21,6 +22,7 @@ from vlm_jax.decoding.strategies import make_generate
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
 from vlm_jax.text.tokenizer import Tokenizer
+from vlm_jax.weights.export import is_export, read_export
 
 DTYPES = ("float32", "bfloat16")
 
@@ -85,7 +87,7 @@ class System:
 
     @staticmethod
     def from_checkpoint(path: str, step: str | int = "best", dtype: str | None = None) -> System:
-        """Reads a work directory, its checkpoints/ or one step's directory.
+        """Reads a work directory, its checkpoints/, one step's directory, or an export.
 
         Args:
           step: best, last or a number.
@@ -97,8 +99,9 @@ class System:
         """
         if dtype is not None and dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}, or None for the run's own")
-        restored = restore_for_inference(path, step)
+        restored = read_export(path, step) if is_export(path) else restore_for_inference(path, step)
         meta = restored.meta
+        _refuse_pretraining(path, meta.config)
         tokenizer, labels = Tokenizer.from_json(meta.tokenizer), LabelSpace(tuple(meta.labels))
         config = meta.config
         if dtype is not None:
@@ -134,6 +137,14 @@ class System:
     def text(self, tokens: np.ndarray) -> str:
         """The text of int32[T], task token first, as `Tokenizer.decode` reads it."""
         return self.tokenizer.decode(tokens[1:].tolist())
+
+
+def _refuse_pretraining(path: str, config: Config) -> None:
+    if part := PRETRAINED_PART.get(config.tasks[0]):
+        raise UserError(
+            f"'{path}' is of pre-training ({config.tasks[0]}): it has nothing to evaluate or predict; train a model "
+            f"from it with --config.model.{part}.init={path}"
+        )
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

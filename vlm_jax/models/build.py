@@ -13,7 +13,10 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS
 from vlm_jax.errors import UserError
 from vlm_jax.models.baselines.hmm import Hmm, make_hmm
+from vlm_jax.models.baselines.landmark_cnn import LandmarkCnn, make_landmark_cnn
 from vlm_jax.models.baselines.seq2seq import KEYWORD_TASKS, NAVIGATION_TASKS, Seq2Seq, make_seq2seq
+from vlm_jax.models.pretrain.mae import Mae
+from vlm_jax.models.pretrain.mlm import MaskedLanguage
 from vlm_jax.models.vlm import Vlm
 
 
@@ -67,6 +70,39 @@ def _make_vlm(config: Config, n_landmarks: int, n_tokens: int) -> Vlm:
     )
 
 
+def _make_mae(config: Config, n_landmarks: int, n_tokens: int) -> Mae:
+    del n_landmarks, n_tokens
+    m = config.model
+    return Mae(
+        image=m.image_encoder,
+        mae=m.mae,
+        image_size=config.data.image_size,
+        dtype=resolve_dtype(m.dtype),
+        remat=m.remat,
+        scan=m.scan_layers,
+        attention=m.attention,
+    )
+
+
+def _make_mlm(config: Config, n_landmarks: int, n_tokens: int) -> MaskedLanguage:
+    del n_landmarks
+    m = config.model
+    if 0 < m.vocab_size < n_tokens:
+        raise UserError(
+            f"config.model.vocab_size is {m.vocab_size}, but the tokenizer has {n_tokens} words; raise it or set 0"
+        )
+    return MaskedLanguage(
+        text=m.text_encoder,
+        vocab_size=max(m.vocab_size, n_tokens),
+        n_tokens=n_tokens,
+        dtype=resolve_dtype(m.dtype),
+        dropout=m.dropout,
+        remat=m.remat,
+        scan=m.scan_layers,
+        attention=m.attention,
+    )
+
+
 def _make_navigation(config: Config, n_landmarks: int, n_tokens: int) -> Seq2Seq:
     del n_landmarks
     return make_seq2seq(config, n_tokens, resolve_dtype(config.model.dtype), NAVIGATION_TASKS)
@@ -80,6 +116,11 @@ def _make_keyword_report(config: Config, n_landmarks: int, n_tokens: int) -> Seq
 def _make_hmm(config: Config, n_landmarks: int, n_tokens: int) -> Hmm:
     del n_landmarks
     return make_hmm(config, n_tokens)
+
+
+def _make_landmark_cnn(config: Config, n_landmarks: int, n_tokens: int) -> LandmarkCnn:
+    del n_tokens
+    return make_landmark_cnn(config, n_landmarks, resolve_dtype(config.model.dtype))
 
 
 def _check(config: Config, n_tokens: int) -> None:
@@ -118,8 +159,11 @@ def _check(config: Config, n_tokens: int) -> None:
 
 SYSTEMS: dict[str, Callable[[Config, int, int], nn.Module]] = {
     "vlm": _make_vlm,
+    "landmark_cnn": _make_landmark_cnn,
     "navigation_seq2seq": _make_navigation,
     "keyword_report": _make_keyword_report,
     "hmm": _make_hmm,
+    "mae": _make_mae,
+    "mlm": _make_mlm,
 }
 """Every system by the name that config.system gives; those of training.fit.FIT_SYSTEMS learn without gradients."""

@@ -55,10 +55,11 @@ class ImageEncoder(nn.Module):
         if kept is not None:
             x = jnp.take_along_axis(x, kept[..., None], axis=1)
         x = nn.Dense(c.width, dtype=self.dtype, kernel_init=init, name="patch_embedding")(x)
+        class_token = self.param("class_token", init, (c.width,)).astype(self.dtype)
         positions = self._positions(init).astype(self.dtype)
         x = x + (positions[1:] if kept is None else positions[1:][kept])
-        class_token = self.param("class_token", init, (c.width,)).astype(self.dtype) + positions[0]
-        x = jnp.concatenate([jnp.broadcast_to(class_token, (x.shape[0], 1, c.width)), x], axis=1)
+        first = jnp.broadcast_to(class_token + positions[0], (x.shape[0], 1, c.width))
+        x = jnp.concatenate([first, x], axis=1)
         options = {
             "width": c.width,
             "heads": c.heads,

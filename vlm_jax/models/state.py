@@ -15,10 +15,42 @@ class Outputs:
     Attributes:
       landmark_logits: f32[B, C], or None without the landmarks task.
       token_logits: f32[B, R, T - 1, V]; entry t is for target token t + 1; None without a text task.
+      pretraining: what an objective of pre-training compares; None in every other run.
     """
 
     landmark_logits: jax.Array | None
     token_logits: jax.Array | None
+    pretraining: Reconstruction | MaskedTokens | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Reconstruction:
+    """Of a masked autoencoder, P patches of N = patch * patch * 3 values each.
+
+    Attributes:
+      predicted: f32[B, P, N].
+      wanted: f32[B, P, N], the image itself.
+      hidden: bool[B, P]; True = the encoder did not see it, and it counts.
+    """
+
+    predicted: jax.Array
+    wanted: jax.Array
+    hidden: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MaskedTokens:
+    """Of a masked language model, M places of each text that may be hidden.
+
+    Attributes:
+      logits: f32[B, M, V].
+      wanted: int32[B, M], the token that stood there; 0 = nothing is hidden here.
+    """
+
+    logits: jax.Array
+    wanted: jax.Array
 
 
 @jax.tree_util.register_dataclass

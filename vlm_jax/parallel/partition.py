@@ -53,8 +53,6 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r".*backbone/patch_embedding/kernel", ("patch", "embed")),
     (r".*backbone/patch_embedding/bias", ("vector",)),
     (r".*backbone/merge_\d/reduction/kernel", ("channels", "embed")),
-    (r"classifier/kernel", ("embed", "landmarks")),
-    (r"classifier/bias", ("landmarks",)),
     (r"word_embedding", ("vocab", "embed")),
     (r"network/position_embedding", ("rows", "embed")),
     (_LSTM + r"/input/kernel", ("embed", "vector")),
@@ -64,6 +62,12 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"network/(bridge_(hidden|cell)_\d+|combine)/bias", ("vector",)),
     (r"hmm_prior", ("vector",)),
     (r"hmm_(transition|emission|answer|sentences)", ("rows", "vector")),
+    (r"mae_decoder/embed/kernel", ("image", "embed")),
+    (r"mae_decoder/predict/kernel", ("embed", "patch")),
+    (r"mae_decoder/(embed/bias|predict/bias|mask_token)", ("vector",)),
+    (r"mlm_head/dense/kernel", ("image", "embed")),
+    (r"mlm_head/dense/bias", ("vector",)),
+    (r"mlm_head/bias", ("vocab",)),
     (r"task_log_variance", ("vector",)),
 )
 """(regular expression over the whole name, logical axes). Every parameter is matched by exactly one."""

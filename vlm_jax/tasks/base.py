@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from vlm_jax.config.schema import LossConfig
-from vlm_jax.contract import TASKS, Batch, Record
+from vlm_jax.contract import PRETRAIN_TASKS, TASKS, Batch, Record
 
 MetricState = dict[str, tuple[jax.Array, jax.Array]]
 """{metric: (sum, count)}; states of micro-batches and of batches add up."""
@@ -24,19 +24,23 @@ class LossContext:
       text_tasks: the enabled text tasks, in the order of the model's text rows R.
       n_tokens: real size of the vocabulary; padded logits beyond it take no part.
       class_weights: f32[2, C] for absent and present, or None (`class_balanced` needs them).
+      mask_token: id of [MASK], and
+      special_tokens: ids that are no words, padding among them: what a masked language model needs.
     """
 
     config: LossConfig
     text_tasks: tuple[str, ...]
     n_tokens: int
     class_weights: Any = field(default=None, compare=False)
+    mask_token: int = 0
+    special_tokens: tuple[int, ...] = (0,)
 
 
 class Task(Protocol):
     """One task of the model. A record that does not carry it is masked, never invented.
 
     Attributes:
-      name: of `contract.TASKS`.
+      name: of `contract.TASKS` or `contract.PRETRAIN_TASKS`.
       fields: of a Record that the task reads, inputs first and the truth last; no other may change its answer or loss.
     """
 
@@ -68,6 +72,15 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class Hides(Protocol):
+    """A task that changes what the model sees, anew in every step."""
+
+    def hide(self, key: jax.Array, batch: Batch, context: LossContext) -> Batch:
+        """The batch as the model and the loss see it; runs on the device."""
+        ...
+
+
 def loss(task: Task, outputs: Any, batch: Batch, context: LossContext) -> tuple[jax.Array, MetricState]:
     """Mean loss of one task over a batch, 0 where nothing in it carries the task; f32[] and its metric state."""
     total, state = task.loss_sum(outputs, batch, context)
@@ -75,5 +88,5 @@ def loss(task: Task, outputs: Any, batch: Batch, context: LossContext) -> tuple[
 
 
 def task_slot(name: str) -> int:
-    """Column of the task on the prompt axis K."""
-    return TASKS.index(name)
+    """Column of the task on the prompt axis K; an objective of pre-training stands alone, in the first."""
+    return 0 if name in PRETRAIN_TASKS else TASKS.index(name)

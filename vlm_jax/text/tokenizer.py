@@ -106,6 +106,11 @@ class Tokenizer:
         return 0
 
     @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids of the special tokens, in order: no text is written with them."""
+        return tuple(sorted(self._special_ids))
+
+    @property
     def eos_id(self) -> int:
         return self.id(EOS)
 

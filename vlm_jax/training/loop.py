@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from vlm_jax.checkpoint.meta import Meta
 from vlm_jax.checkpoint.store import read_meta
+from vlm_jax.config.pretraining import PRETRAINED_PART
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import Batch
 from vlm_jax.parallel import distributed
@@ -84,8 +85,13 @@ class Loop:
         with self.clock.paused():
             self.run.store.finish()
         self._tell_of_broken(again=True)
-        say(f"done: step {steps}; `vlm-jax evaluate --workdir {self.run.workdir} --split test` scores it")
+        say(f"done: step {steps}; {self._what_next()}")
         return 0
+
+    def _what_next(self) -> str:
+        if part := PRETRAINED_PART.get(self.config.tasks[0]):
+            return f"--config.model.{part}.init={self.run.workdir} starts another model's {part} from it"
+        return f"`vlm-jax evaluate --workdir {self.run.workdir} --split test` scores it"
 
     def close(self) -> None:
         """Releases the profiler and the metrics files."""

@@ -25,7 +25,7 @@ from vlm_jax.parallel import distributed
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.tasks import LossContext
 from vlm_jax.tasks.losses import class_balanced_weights
-from vlm_jax.text.tokenizer import Tokenizer
+from vlm_jax.text.tokenizer import MASK, Tokenizer
 from vlm_jax.training.optim import make_optimizer
 from vlm_jax.training.state import TrainState, init_state
 from vlm_jax.weights.init import initialise
@@ -163,7 +163,10 @@ def loss_context(config: Config, data: RunData, model: Any) -> LossContext:
     if config.loss.landmarks == "class_balanced":
         positives, negatives = data.label_counts()
         weights = class_balanced_weights(positives, negatives, config.loss.class_balanced_beta)
-    return LossContext(config.loss, tuple(model.text_tasks), data.tokenizer.size, weights)
+    tokenizer = data.tokenizer
+    return LossContext(
+        config.loss, tuple(model.text_tasks), tokenizer.size, weights, tokenizer.id(MASK), tokenizer.special_ids
+    )
 
 
 def set_up(config: Config, workdir: epath.Path) -> Run:

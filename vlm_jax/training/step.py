@@ -12,10 +12,11 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlm_jax.config.schema import Config, LossConfig
-from vlm_jax.contract import Batch
+from vlm_jax.contract import PRETRAIN_TASKS, Batch
 from vlm_jax.data.augment import augment
 from vlm_jax.parallel.partition import batch_sharding
-from vlm_jax.tasks import TASK_TABLE, LossContext
+from vlm_jax.tasks import TASK_TABLE, LossContext, hide
+from vlm_jax.training.batch_norm import apply_in_training, overwrite, running
 from vlm_jax.training.state import TrainState, update_ema
 
 Metrics = dict[str, jax.Array]
@@ -23,8 +24,8 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def task_weights(loss: LossConfig, tasks: tuple[str, ...]) -> dict[str, float]:
-    """Fixed weight of each enabled task."""
-    return {name: getattr(loss, f"{name}_weight") for name in tasks}
+    """Fixed weight of each enabled task; an objective of pre-training stands alone and has none to set."""
+    return {name: 1.0 if name in PRETRAIN_TASKS else getattr(loss, f"{name}_weight") for name in tasks}
 
 
 def combine(means: Metrics, loss: LossConfig, log_variance: jax.Array | None, share: float = 1.0) -> jax.Array:
@@ -43,30 +44,22 @@ def combine(means: Metrics, loss: LossConfig, log_variance: jax.Array | None, sh
 
 
 def make_loss(model: Any, config: Config, context: LossContext) -> Callable[..., tuple[jax.Array, Any]]:
-    """loss(params, batch, counts, key) -> (scalar, (means, states)); a key means training (dropout is on).
+    """loss(params, batch, counts, key) -> (scalar, (means, states, statistics)), with dropout drawn from the key.
 
     `counts` are the terms of each task over the whole batch, so that the losses and gradients of micro-batches and
-    shards add up to those of the whole.
+    shards add up to those of the whole. `statistics` are the running ones of batch norms after this pass.
     """
 
     share = 1.0 / config.optim.accumulate
 
-    def loss(params: Any, batch: Batch, counts: Metrics, key: jax.Array | None) -> tuple[jax.Array, Any]:
-        rngs = {} if key is None else {"dropout": key}
-        outputs = model.apply(
-            {"params": params},
-            batch.image,
-            batch.frame_mask,
-            batch.prompt,
-            batch.target,
-            train=key is not None,
-            rngs=rngs,
-        )
+    def loss(params: Any, batch: Batch, counts: Metrics, key: jax.Array) -> tuple[jax.Array, Any]:
+        inputs = (batch.image, batch.frame_mask, batch.prompt, batch.target)
+        outputs, statistics = apply_in_training(model, params, config.optim.freeze, *inputs, rngs={"dropout": key})
         means, states = {}, {}
         for name in config.tasks:
             total, states[name] = TASK_TABLE[name].loss_sum(outputs, batch, context)
             means[name] = total / jnp.maximum(counts[name], 1.0)
-        return combine(means, config.loss, params.get("task_log_variance"), share), (means, states)
+        return combine(means, config.loss, params.get("task_log_variance"), share), (means, states, statistics)
 
     return loss
 
@@ -81,21 +74,35 @@ def micro_batches(batch: Batch, n: int) -> Batch:
 
 
 def accumulate_gradients(loss: Any, params: Any, batch: Batch, counts: Metrics, key: jax.Array, n: int) -> Any:
-    """((loss, (means, states)), gradients) of the whole batch, by a scan over n micro-batches."""
+    """((loss, (means, states, statistics)), gradients) of the whole batch, by a scan over n micro-batches.
+
+    Each micro-batch is normalised by its own statistics, and the running ones pass from one to the next (as in torch).
+    """
     gradient = jax.value_and_grad(loss, has_aux=True)
     if n == 1:
         return gradient(params, batch, counts, key)
     parts = micro_batches(batch, n)
     first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(gradient, params, first, counts, key)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    shapes = _split(jax.eval_shape(gradient, params, first, counts, key))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[0])
 
-    def add(total: Any, inputs: Any) -> tuple[Any, None]:
+    def add(carry: Any, inputs: Any) -> tuple[Any, None]:
+        total, statistics = carry
         part, index = inputs
-        value = gradient(params, part, counts, jax.random.fold_in(key, index))
-        return jax.tree.map(jnp.add, total, value), None
+        value = gradient(overwrite(params, statistics), part, counts, jax.random.fold_in(key, index))
+        value, statistics = _split(value)
+        return (jax.tree.map(jnp.add, total, value), statistics), None
 
-    return jax.lax.scan(add, zeros, (parts, jnp.arange(n)))[0]
+    start = (zeros, running(params, shapes[1]))
+    (total, statistics), _ = jax.lax.scan(add, start, (parts, jnp.arange(n)))
+    (value, (means, states)), gradients = total
+    return (value, (means, states, statistics)), gradients
+
+
+def _split(value: Any) -> tuple[Any, Any]:
+    """What adds up over micro-batches, and the running statistics, which do not."""
+    (loss, (means, states, statistics)), gradients = value
+    return ((loss, (means, states)), gradients), statistics
 
 
 def make_train_step(
@@ -115,15 +122,18 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        augment_key, dropout_key = jax.random.split(key)
+        augment_key, dropout_key, hide_key = jax.random.split(key, 3)
         batch = dataclasses.replace(batch, image=augment(augment_key, jnp.asarray(batch.image), config.augment))
+        batch = hide(hide_key, batch, config.tasks, context)
         counts = _counts(config, batch)
-        (value, (means, states)), gradients = accumulate_gradients(
+        (value, (means, states, statistics)), gradients = accumulate_gradients(
             loss, state.params, batch, counts, dropout_key, config.optim.accumulate
         )
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = None if state.ema is None else update_ema(state.ema, params, config.optim.ema, state.step)
+        params = overwrite(optax.apply_updates(state.params, updates), statistics)
+        ema = None
+        if state.ema is not None:
+            ema = overwrite(update_ema(state.ema, params, config.optim.ema, state.step), statistics)
         metrics = {"loss": value, "grad_norm": optax.global_norm(gradients), "lr": schedule(state.step)}
         metrics |= flat_metrics(means, states)
         new = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
@@ -146,6 +156,7 @@ def make_eval_step(model: Any, config: Config, context: LossContext, mesh: Mesh)
     """eval(params, batch) -> {task: metric state}, teacher-forced and not augmented; replicated on all processes."""
 
     def step(params: Any, batch: Batch) -> Any:
+        batch = hide(jax.random.key(0), batch, config.tasks, context)  # the same in every validation
         outputs = model.apply({"params": params}, batch.image, batch.frame_mask, batch.prompt, batch.target)
         return {name: TASK_TABLE[name].loss_sum(outputs, batch, context)[1] for name in config.tasks}
 

@@ -19,6 +19,7 @@ class BuildFn(Protocol):
 SOURCES: dict[str, str] = {
     "vocalfolds": "vlm_jax.data.sources.vocalfolds:build",
     "operative_notes": "vlm_jax.data.sources.operative_notes:build",
+    "unlabelled_frames": "vlm_jax.data.sources.unlabelled_frames:build",
 }
 """Name -> `module:function` of type `BuildFn`; imported when asked for, so that one adapter's needs burden no other."""
 
