@@ -25,7 +25,9 @@ TEXT_FLAGS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="work directory, one step's directory, or an export")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="work directory, one step's directory, or an export"
+    )
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
                         help="image, folder, or .jsonl of {image, keyword, context, previous, current}")  # fmt: skip
     for name, text in TEXT_FLAGS.items():
