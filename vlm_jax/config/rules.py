@@ -66,6 +66,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "model.image_encoder.heads": (1, MANY),
     "model.image_encoder.mlp": (1, MANY),
     "model.image_encoder.patch": (1, MANY),
+    "model.image_encoder.epsilon": (1e-20, 1),
     "model.image_encoder.drop_path": (0, 0.9),
     "model.text_encoder.width": (1, MANY),
     "model.text_encoder.layers": (1, MANY),

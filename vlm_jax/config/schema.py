@@ -44,6 +44,7 @@ class ImageEncoderConfig:
     heads: int = 6
     mlp: int = 1536
     patch: int = 16
+    epsilon: float = 1e-6  # of its norms; Hugging Face's ViT and DeiT have 1e-12
     drop_path: float = 0.0
     mean: tuple[float, float, float] = (0.3464, 0.2280, 0.2228)  # EndoViT's normalisation, of values in 0-1
     std: tuple[float, float, float] = (0.2520, 0.2128, 0.2093)

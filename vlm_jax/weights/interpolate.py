@@ -16,7 +16,8 @@ def resize_positions(table: np.ndarray, grid: int, class_tokens: int = 1) -> np.
     """[c + g g, D] -> [c + grid grid, D]: rows of class tokens as they are, the square grid interpolated bicubically.
 
     Equals torch's `interpolate(mode="bicubic", align_corners=False, antialias=False)`, which Hugging Face's
-    `interpolate_pos_encoding` and MAE use; timm antialiases besides, which differs where the grid shrinks.
+    `interpolate_pos_encoding` and MAE use. timm antialiases, for which torch takes Keys' coefficient and a wider kernel
+    where the grid shrinks: not the same figures.
 
     Raises:
       ValueError: the rows do not form a square grid.

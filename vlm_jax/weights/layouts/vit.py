@@ -175,7 +175,8 @@ def _without_distillation(array: np.ndarray, config: Mapping[str, Any]) -> np.nd
 def _hugging_face(name: str, source: str, prefix: str, normalise: Any, distilled: bool) -> Layout:
     def configure(arrays: Arrays) -> dict[str, Any]:
         mean, std = normalise
-        return {**_configure(arrays, _HF_NAMES, 2 if distilled else 1), "mean": mean, "std": std}
+        found = _configure(arrays, _HF_NAMES, 2 if distilled else 1)
+        return {**found, "epsilon": 1e-12, "mean": mean, "std": std}
 
     positions = Rule(
         r"embeddings\.position_embeddings",
