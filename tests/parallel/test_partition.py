@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from vlm_jax.config import schema
-from vlm_jax.config.load import load_config
+from vlm_jax.config.load import load_config, presets
 from vlm_jax.config.schema import ParallelConfig
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
@@ -54,14 +55,22 @@ def test_every_parameter_is_matched_by_exactly_one_rule(preset):
         assert len(partition.logical_axes(name, leaf.ndim)) == leaf.ndim
 
 
-def test_every_rule_matches_something():
-    names = set(named(abstract_params("tiny")))
-    config = load_config("configs/vlm.py:tiny", [("model.image_encoder.width", "64")])
-    model = build_model(config, 20, 700)
-    names |= set(named(jax.eval_shape(lambda key: init_params(model, config, key), jax.random.key(0))))
-    names.add("task_log_variance")
-    import re
+VARIANTS = (
+    ("configs/vlm.py:tiny", {"model.image_encoder.width": "64"}),
+    ("configs/baselines/landmark_cnn.py:tiny", {"model.backbone.name": "swin_t"}),
+    ("configs/baselines/navigation_seq2seq.py:lstm,tiny", {}),
+)
+"""Configurations with parameters that the tiny presets do not have."""
 
+
+def test_every_rule_matches_something_and_every_system_is_matched():
+    names = {"task_log_variance"}
+    for spec, overrides in (*((f"{file}:tiny", {}) for file in presets()), *VARIANTS):
+        config = load_config(spec, overrides)
+        model = build_model(config, 20, 700)
+        params = jax.eval_shape(lambda key, m=model, c=config: init_params(m, c, key), jax.random.key(0))
+        partition.param_specs(params)
+        names |= set(named(params))
     unused = [pattern for pattern, _ in partition.RULES if not any(re.fullmatch(pattern, n) for n in names)]
     assert not unused
 

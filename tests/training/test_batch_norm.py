@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,3 +156,12 @@ def test_the_optimiser_leaves_running_statistics_alone():
             np.testing.assert_array_equal(moved[name][leaf], params[name][leaf])
         assert not np.array_equal(moved[name]["scale"], params[name]["scale"])
     assert jax.tree.structure(running(params, statistics)) == jax.tree.structure(statistics)
+
+
+@pytest.mark.slow
+def test_statistics_of_a_sharded_batch_are_those_of_the_whole():
+    script, root = Path(__file__).parent / "sharded_statistics.py", Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=280, cwd=root)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["difference"] < 1e-5 and report["moved"] > 1e-3
