@@ -41,7 +41,7 @@ def apply_in_training(model: Any, params: Tree, freeze: str, *inputs: Any, rngs:
     return outputs, dict(updated.get(STATISTICS, {}))
 
 
-def overwrite(params: Tree, statistics: Tree) -> Tree:
+def overwrite(params: Any, statistics: Tree) -> Any:
     """`params` with the leaves of `statistics`, a subtree of it, in their places."""
     new = {
         key: overwrite(params[key], value) if isinstance(value, dict) else value for key, value in statistics.items()
