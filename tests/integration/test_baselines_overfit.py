@@ -37,11 +37,17 @@ class Row:
     slow: bool = False
 
 
+NARROW = {"model.seq2seq.width": "64", "model.seq2seq.layers": "1", "model.seq2seq.mlp": "128", "eval.decode": "greedy"}
+RECURRENT = {**NARROW, "optim.lr": "0.01", "train.steps": "200"}
+LONGER = {**RECURRENT, "model.seq2seq.width": "96", "train.steps": "400"}
+NAVIGATION = "configs/baselines/navigation_seq2seq.py"
+
 SYSTEMS: dict[str, Row] = {
-    "vlm": Row(
-        "configs/vlm.py:micro,tasks=landmarks",
-        {"model.image_encoder.width": "64", "train.steps": "80"},
-    ),
+    "navigation_transformer": Row(f"{NAVIGATION}:tiny", {**NARROW, "train.steps": "250"}),
+    "navigation_lstm": Row(f"{NAVIGATION}:lstm,tiny", LONGER, slow=True),
+    "navigation_encoder_decoder": Row(f"{NAVIGATION}:encoder_decoder,tiny", LONGER, slow=True),
+    "keyword_report": Row("configs/baselines/keyword_report.py:tiny", RECURRENT),
+    "hmm": Row("configs/baselines/hmm.py:tiny"),
 }
 
 LEARN_BY_HEART = {

@@ -63,7 +63,7 @@ def test_encoder_equals_torch_on_packed_sequences(bidirectional):
 
 @pytest.fixture(scope="module", params=["lstm", "encoder_decoder"])
 def network(request):
-    """A network with random parameters: (module, variables, prompts, mask, targets)."""
+    """A network with random parameters: (config, parameters, prompts, mask, targets, hidden states)."""
     config = Seq2SeqConfig(kind=request.param, width=WIDTH, layers=LAYERS, bidirectional=True)
     module = Recurrent(config)
     rng = np.random.default_rng(2)
@@ -77,7 +77,8 @@ def network(request):
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), prompts, mask, targets, method=run))
     variables = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.5, leaf.shape), jnp.float32), shapes)
     hidden = jax.jit(lambda v: module.apply(v, prompts, mask, targets, method=run))(variables)
-    return config, variables["params"], prompts[:, 0], mask[:, 0], targets[:, 0], np.asarray(hidden)[:, 0]
+    scale = np.sqrt(np.float32(WIDTH))  # of embedded words
+    return config, variables["params"], scale * prompts[:, 0], mask[:, 0], scale * targets[:, 0], hidden[:, 0]
 
 
 def load(lstm: torch.nn.LSTM, tree: dict, name: str) -> torch.nn.LSTM:

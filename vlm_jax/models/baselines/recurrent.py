@@ -9,6 +9,7 @@ words tied with the output.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -66,7 +67,7 @@ class Recurrent(nn.Module):
 
     def encode(self, x: jax.Array, mask: jax.Array, *, train: bool = False) -> RecurrentMemory:
         """Embedded prompts [B, R, S, D] and their mask bool[B, R, S]."""
-        outputs, last = self.encoder(self._drop(x, train), mask, train=train)
+        outputs, last = self.encoder(self._drop(self._scale(x), train), mask, train=train)
         start = tuple(
             (jnp.tanh(hidden(h)), jnp.tanh(cell(c)).astype(jnp.float32))
             for (hidden, cell), (h, c) in zip(self.bridges, last, strict=True)
@@ -76,7 +77,7 @@ class Recurrent(nn.Module):
 
     def __call__(self, x: jax.Array, memory: RecurrentMemory, *, train: bool = False) -> jax.Array:
         """Embedded targets [B, R, T, D] -> hidden states [B, R, T, H]."""
-        x = self._drop(x, train)
+        x = self._drop(self._scale(x), train)
         for decoder, start in zip(self.decoders, memory.start, strict=True):
             x, _ = decoder(x, None, start)
             x = self._drop(x, train)
@@ -87,7 +88,7 @@ class Recurrent(nn.Module):
     ) -> tuple[jax.Array, tuple[State, ...]]:
         """One embedded word of each hypothesis [B, R, W, D] -> [B, R, W, H] and the new states."""
         del position
-        states = []
+        x, states = self._scale(x), []
         for decoder, state in zip(self.decoders, cache, strict=True):
             states.append(decoder.step(x, state))
             x = states[-1][0]
@@ -99,6 +100,10 @@ class Recurrent(nn.Module):
         weights = jax.nn.softmax(jnp.where(memory.mask[:, :, None], scores, MASKED), axis=-1).astype(self.dtype)
         context = jnp.einsum("brqs,brsd->brqd", weights, memory.outputs)
         return jnp.tanh(self.combine(jnp.concatenate([context, hidden], axis=-1)))
+
+    def _scale(self, x: jax.Array) -> jax.Array:
+        """Words tied with the output start small, for its sake; a gate reads them at about unit size."""
+        return x * math.sqrt(self.config.width)
 
     def _drop(self, x: jax.Array, train: bool) -> jax.Array:
         return self.drop(x, deterministic=not train or self.dropout == 0.0)
