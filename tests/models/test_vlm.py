@@ -226,3 +226,17 @@ def test_every_parameter_learns(make_small, make_batch):
     }
     still = {name for name in still if not name.endswith("/key/bias")}  # a constant on all scores of a query
     assert still == {"null_text"}
+
+
+def test_separate_reads_landmarks_off_the_image_alone(make_small, make_batch):
+    """EndoViT's head: a prompt moves no landmark, the image moves landmarks and text, and the bias starts as told."""
+    small, batch = make_small(fusion="separate", head_bias=-2.0), make_batch()
+    before, after = small(batch), small(other_prompt(batch, 0))
+    assert same(before.landmark_logits, after.landmark_logits)
+    assert not same(before.token_logits[:, 0], after.token_logits[:, 0])
+    after = small(changed(batch, image=batch.image[::-1].copy()))
+    assert not same(before.landmark_logits, after.landmark_logits)
+    assert not same(before.token_logits, after.token_logits)
+    assert not {"image_to_text", "text_to_image"} & small.params.keys()
+    fresh = small._init(jax.random.key(0))
+    np.testing.assert_array_equal(fresh["landmark_head"]["linear"]["bias"], -2.0)

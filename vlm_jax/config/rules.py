@@ -20,7 +20,7 @@ TEXT_ONLY = ("navigation_seq2seq", "keyword_report", "hmm")
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.landmark_labels": ("activity", "visible"),
     "model.backbone.name": ("resnet18", "resnet50", "efficientnet_lite0", "swin_t"),
-    "model.fusion": ("cross_attention", "concat", "pooled"),
+    "model.fusion": ("cross_attention", "concat", "pooled", "separate"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.attention": ("xla", "cudnn"),
     "model.gpt.vision": ("resnet18", "swin_t", "vit"),
@@ -101,6 +101,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "model.mae.decoder_heads": (1, MANY),
     "model.mae.decoder_mlp": (1, MANY),
     "model.fusion_heads": (1, MANY),
+    "model.head_bias": (-20, 20),
     "model.vocab_size": (0, 10**7),
     "model.dropout": (0, 0.9),
     "loss.focal_gamma": (0, 10),

@@ -134,8 +134,9 @@ class ModelConfig:
     mae: MaeConfig = field(default_factory=MaeConfig)
     seq2seq: Seq2SeqConfig = field(default_factory=Seq2SeqConfig)
     hmm: HmmConfig = field(default_factory=HmmConfig)
-    fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention) or pooled
+    fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention), pooled or separate
     fusion_heads: int = 12
+    head_bias: float = 0.0  # with which the landmark head starts (EndoViT: -2, few labels are positive)
     no_image: bool = False  # ablation: one learned null embedding in place of every image token
     no_text: bool = False  # ablation: one learned null embedding in place of every prompt token
     vocab_size: int = 0  # 0 = the tokenizer's size; larger = padded, padded logits masked

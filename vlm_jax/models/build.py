@@ -130,8 +130,8 @@ def _check(config: Config, n_tokens: int) -> None:
     unknown = [t for t in config.tasks if t not in TASKS]
     if unknown or not config.tasks:
         raise UserError(f"config.tasks is {config.tasks!r}; expected one or more of {', '.join(TASKS)}")
-    if m.fusion not in ("cross_attention", "concat", "pooled"):
-        raise UserError(f"config.model.fusion is {m.fusion!r}; expected cross_attention, concat or pooled")
+    if m.fusion not in ("cross_attention", "concat", "pooled", "separate"):
+        raise UserError(f"config.model.fusion is {m.fusion!r}; expected cross_attention, concat, pooled or separate")
     if m.attention not in ("xla", "cudnn"):
         raise UserError(f"config.model.attention is {m.attention!r}; expected xla or cudnn")
     for key, width, heads in (

@@ -19,3 +19,4 @@ def weights(width: int) -> initializers.Initializer:
 
 zeros = initializers.zeros
 ones = initializers.ones
+constant = initializers.constant

@@ -81,7 +81,7 @@ class Vlm(nn.Module):
         self.null_image = self.param("null_image", initializers.weights(image_width), (image_width,))
         self.null_text = self.param("null_text", initializers.weights(text_width), (text_width,))
         if "landmarks" in self.tasks:
-            self.landmark_head = LandmarkHead(self.n_landmarks)
+            self.landmark_head = LandmarkHead(self.n_landmarks, c.head_bias)
             if c.fusion == "cross_attention":
                 self.image_to_text = CrossSublayer(image_width, c.fusion_heads, **common)
         if self.text_tasks:
@@ -194,11 +194,16 @@ class Vlm(nn.Module):
     def _landmark_logits(
         self, image: jax.Array, image_mask: jax.Array, prompt: jax.Array, prompt_mask: jax.Array, train: bool
     ) -> jax.Array:
-        """f32[B, C] from the mean of the patch tokens (no class token) and the landmarks prompt [B, S, D]."""
+        """f32[B, C] from the mean of the patch tokens (no class token) and the landmarks prompt [B, S, D].
+
+        With `separate` from the image alone (EndoViT's head).
+        """
         image, image_mask = self._without_class_tokens(image), self._without_class_tokens(image_mask)
         if self.config.fusion == "cross_attention":
             fused = self.image_to_text(image, prompt, prompt_mask, train=train)
             return self.landmark_head(masked_mean(fused, image_mask))
+        if self.config.fusion == "separate":
+            return self.landmark_head(masked_mean(image, image_mask))
         pooled = [masked_mean(image, image_mask), masked_mean(prompt, prompt_mask)]
         return self.landmark_head(jnp.concatenate(pooled, axis=-1))
 
