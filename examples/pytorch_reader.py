@@ -12,7 +12,7 @@ exports/demo` writes an export; then
     model.labels, model.thresholds                     # names of the landmark columns; {name: threshold or None}
     model.generate(image, prompt)                      # {task: texts}, greedy
 
-All ablations are read: fusion cross_attention, concat and pooled, no_image, no_text, any subset of tasks, and scanned
+All forms are read: fusion cross_attention, concat, pooled and separate, no_image, no_text, any subset of tasks, scanned
 layers. Logits equal those of vlm_jax within 1e-4 in float32 (tests/weights/test_pytorch_reader.py). The other systems
 of the project (baselines) have networks of their own, which this file does not hold: they are refused by name.
 
@@ -149,8 +149,8 @@ class ImageEncoder(nn.Module):
         self.patch_embedding = nn.Linear(self.patch**2 * 3, width)
         self.class_token = nn.Parameter(torch.zeros(width))
         self.position_embedding = nn.Parameter(torch.zeros(1 + (image_size // self.patch) ** 2, width))
-        self.blocks = stack(config, True, VIT_EPSILON)
-        self.norm = nn.LayerNorm(width, VIT_EPSILON)
+        self.blocks = stack(config, True, config["epsilon"])
+        self.norm = nn.LayerNorm(width, config["epsilon"])
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8[B, H, W, 3] -> [B, P, D]."""
@@ -274,7 +274,7 @@ class Vlm(nn.Module):
         self.null_image, self.null_text = nn.Parameter(torch.zeros(image)), nn.Parameter(torch.zeros(text))
         crossed = c["fusion"] == "cross_attention"
         if "landmarks" in self.tasks:
-            pooled = image if crossed else image + text
+            pooled = image if crossed or c["fusion"] == "separate" else image + text
             parts = {"norm": nn.LayerNorm(pooled, VIT_EPSILON), "linear": nn.Linear(pooled, len(self.labels))}
             self.landmark_head = nn.ModuleDict(parts)
             if crossed:
@@ -334,6 +334,8 @@ class Vlm(nn.Module):
         image, mask = frames[:, :, 1:].flatten(1, 2), seen[:, :, 1:].flatten(1, 2)
         if self.config["fusion"] == "cross_attention":
             pooled = masked_mean(self.image_to_text(image, prompt, kept), mask)
+        elif self.config["fusion"] == "separate":
+            pooled = masked_mean(image, mask)
         else:
             pooled = torch.cat([masked_mean(image, mask), masked_mean(prompt, kept)], -1)
         return self.landmark_head["linear"](self.landmark_head["norm"](pooled))

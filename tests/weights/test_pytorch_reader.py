@@ -97,6 +97,11 @@ VARIANTS = {
     "cross_attention": {},
     "no_text, concat, scanned": {"no_text": True, "fusion": "concat", "scan_layers": True},
     "no_image, pooled": {"no_image": True, "fusion": "pooled"},
+    "separate": {
+        "tasks": ("landmarks",),
+        "fusion": "separate",
+        "image_encoder": schema.ImageEncoderConfig(24, 1, 2, 40, 8, epsilon=1e-2),
+    },
 }
 ALONE = {
     "concat": {"fusion": "concat"},
