@@ -19,6 +19,7 @@ OURS = "vlm_jax"
 """The layout of our own exports: a whole system, not a part of one."""
 
 _WITH_WORDS = ("text_encoder", "gpt")
+_PARTS = ("image_encoder", "backbone", *_WITH_WORDS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     for key, why in imported.dropped:
         print(f"dropped {key}: {why}", file=sys.stderr)
     count = len(found.arrays)
-    print(f"{count} arrays of layout {args.layout} in {out}; use --config.model.{imported.part}.init={out}")
+    use = f"; use --config.model.{imported.part}.init={out}" if imported.part in _PARTS else ""
+    print(f"{count} arrays of layout {args.layout} in {out}{use}")
     return 0
 
 
