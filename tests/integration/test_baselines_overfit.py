@@ -48,6 +48,11 @@ SYSTEMS: dict[str, Row] = {
     "navigation_encoder_decoder": Row(f"{NAVIGATION}:encoder_decoder,tiny", LONGER, slow=True),
     "keyword_report": Row("configs/baselines/keyword_report.py:tiny", RECURRENT),
     "hmm": Row("configs/baselines/hmm.py:tiny"),
+    "landmark_cnn": Row(
+        "configs/baselines/landmark_cnn.py:tiny",
+        {"model.backbone.width_factor": "0.125", "model.backbone.depths": "1,1,1,1", "train.steps": "80"},
+        slow=True,
+    ),
 }
 
 LEARN_BY_HEART = {
