@@ -144,7 +144,7 @@ def test_a_frozen_norm_acts_as_in_evaluation_and_keeps_its_statistics():
 
 def test_the_optimiser_leaves_running_statistics_alone():
     _, params = pair()
-    (_, (_, _, statistics)), gradients = accumulate_gradients(
+    (_, (_, _, statistics)), gradients = jax.jit(accumulate_gradients, static_argnums=(0, 5))(
         loss, params, jnp.asarray(images()), jnp.asarray(1.0), jax.random.key(0), 1
     )
     config = Config(optim=OptimConfig(lr=0.1, warmup_steps=0, weight_decay=0.5), train=TrainConfig(steps=5))

@@ -39,6 +39,13 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 """Of compilation: these models run once."""
 
 
+def arrays(model, config, seed: int):
+    """Random parameters without compiling anything; positive, as variances must be."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda key: init_params(model, config, key), jax.random.key(0))
+    return jax.tree.map(lambda a: rng.uniform(0.01, 0.1, a.shape).astype(np.float32), shapes)
+
+
 def command(toy_path, workdir, **overrides: str) -> list[str]:
     settings = {**SMALL, "data.path": str(toy_path), **overrides}
     return ["train", "--config", f"{SPEC}:tiny", "--workdir", str(workdir)] + [
@@ -100,11 +107,11 @@ def test_tasks_that_it_lacks_are_refused_in_one_line():
 def test_it_starts_from_imported_weights_or_says_what_differs(init, tmp_path):
     narrow = load_config(f"{SPEC}:tiny", SMALL)
     model = build_model(narrow, 3, 100)
-    params = init_params(model, narrow, jax.random.key(1))["backbone"]
+    params = arrays(model, narrow, 1)["backbone"]
     fragment = {"name": "resnet18", "width_factor": 0.0625, "depths": (1, 1, 1, 1)}
     write_imported(Imported("backbone", "torchvision_resnet", {"backbone": params}, fragment), tmp_path / "weights")
     config = load_config(f"{SPEC}:tiny", {**SMALL, **init, "model.backbone.init": str(tmp_path / "weights")})
-    fresh = init_params(build_model(config, 3, 100), config, jax.random.key(0))
+    fresh = arrays(build_model(config, 3, 100), config, 0)
     if init:
         with pytest.raises(UserError, match=r"depths is \(\) here and \(1, 1, 1, 1\) there"):
             initialise(fresh, config, ())
@@ -117,7 +124,7 @@ def test_it_starts_from_imported_weights_or_says_what_differs(init, tmp_path):
 def test_a_frame_that_is_not_there_changes_nothing():
     config = load_config(f"{SPEC}:tiny", SMALL)
     model = build_model(config, 3, 100)
-    params = jax.jit(lambda key: init_params(model, config, key), compiler_options=QUICK)(jax.random.key(0))
+    params = arrays(model, config, 0)
     image = np.random.default_rng(0).integers(0, 256, (2, 2, 32, 32, 3), dtype=np.uint8)
     mask, prompt = np.array([[True, False], [False, False]]), np.ones((2, 4, 5), np.int32)
 

@@ -50,7 +50,9 @@ def test_shapes_and_dtypes_of_maps_and_tokens(name):
     assert out.shape == ((4, 4, WIDTHS[name]) if name == "swin_t" else (4, 2, 2, WIDTHS[name]))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "swin_t"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", *(pytest.param(n, marks=pytest.mark.slow) for n in ("efficientnet_lite0", "swin_t"))]
+)
 def test_drop_path_draws_from_the_stream_dropout_and_only_in_training(name):
     model = make_backbone(dataclasses.replace(NARROW[name], drop_path=0.9))
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
