@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from vlm_jax.weights.importer import import_weights
 from vlm_jax.weights.layouts.backbone import CLASSIFIER, section
 
 TOLERANCE = 1e-4
+RECORDER: list[Any] = []
+"""`record_property` of the test that runs: `benchmarks/parity.py` reads what it is given."""
+
+
+@pytest.fixture(autouse=True)
+def recorder(record_property):
+    RECORDER[:] = [record_property]
 
 
 def _oracle_module() -> Any:
@@ -78,13 +86,18 @@ def check(layout: str, arrays: dict[str, np.ndarray], pixels: int, oracle: Any) 
     image, x = make_images(pixels, imported.config)
     with torch.no_grad():
         expected = oracle(x)
-    for ours, theirs in zip(outputs(whole, image), expected, strict=True):
+    found = [(ours, theirs.numpy()) for ours, theirs in zip(outputs(whole, image), expected, strict=True)]
+    row = {"layout": layout, "size": [imported.config["name"], imported.config["width_factor"], pixels]}
+    row |= {"oracle": "torch", "output": "final map and logits"}
+    row["max_abs_difference"] = max(float(np.abs(ours - theirs).max()) for ours, theirs in found)
+    row["max_abs"] = max(float(np.abs(theirs).max()) for _, theirs in found)
+    RECORDER[0]("parity", json.dumps(row))
+    for ours, theirs in found:
         assert_equal(ours, theirs)
     return imported
 
 
-def assert_equal(ours: np.ndarray, theirs: torch.Tensor) -> None:
-    theirs = theirs.numpy()
+def assert_equal(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert theirs.std() > 0.01, "the oracle's output must say something"
     print("greatest difference", np.abs(ours - theirs).max(), "of", np.abs(theirs).max())
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
