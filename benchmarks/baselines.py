@@ -1,0 +1,224 @@
+"""Every baseline at @tiny on the simulator's small set, by the ordinary commands: train, then evaluate on test.
+
+    python benchmarks/baselines.py --workdir runs/baselines
+
+The data are the demo's: 24 short simulated procedures, split kfold:3:0. Runs that are finished are not repeated, a run
+that was cut off goes on. Writes a JSON file, the table in docs/results/baselines.md and a plot of the training curves
+beside it. Everything is simulated and says nothing of surgery, nor of the systems at their published sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from vlm_jax.commands.demo import SIMULATE, SPLIT
+from vlm_jax.config.load import read
+from vlm_jax.config.rules import get
+from vlm_jax.config.schema import Config
+from vlm_jax.config.values import leaves
+
+FOLDER = "configs/baselines"
+SYSTEMS = {
+    "vlm": "configs/vlm.py:tiny",
+    "landmark_cnn": f"{FOLDER}/landmark_cnn.py:tiny",
+    "navigation_seq2seq": f"{FOLDER}/navigation_seq2seq.py:tiny",
+    "navigation_lstm": f"{FOLDER}/navigation_seq2seq.py:lstm,tiny",
+    "navigation_encoder_decoder": f"{FOLDER}/navigation_seq2seq.py:encoder_decoder,tiny",
+    "hmm": f"{FOLDER}/hmm.py:tiny",
+    "keyword_report": f"{FOLDER}/keyword_report.py:tiny",
+    "surgical_gpt_arch": f"{FOLDER}/surgical_gpt.py:tiny",
+    "endovit_arch": f"{FOLDER}/endovit.py:tiny",
+}
+"""The run's folder -> its configuration."""
+
+SCORES = {
+    "landmarks": ("f1_macro", "map"),
+    "describe": ("bleu2", "rouge_l", "exact"),
+    "anticipate": ("bleu2", "rouge_l", "exact"),
+    "report": ("bleu2", "rouge_l", "exact"),
+}
+"""What the table shows of each task."""
+
+BEGIN, FINISH = "<!-- figures: benchmarks/baselines.py -->", "<!-- end of figures -->"
+PLOT = "baselines_simulated.svg"
+COLOURS = ("#1b6ca8", "#c0392b", "#27893f", "#8e44ad", "#d17b0f", "#0f8b8d", "#7f5539", "#555555", "#d6336c")
+
+
+def vlm_jax(*words: str) -> None:
+    """One command in a process of its own; what it says goes to stderr."""
+    print(f"$ vlm-jax {' '.join(words)}", file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", "vlm_jax", *words], check=True, stdout=sys.stderr)
+
+
+class Benchmark:
+    """The runs of one invocation."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.start = time.monotonic()
+        self.data = args.workdir / "data"
+
+    def run(self) -> dict[str, list[dict[str, Any]]]:
+        """{system: rows of the table}, of all that is asked for."""
+        if not (self.data / "dataset.json").is_file():
+            vlm_jax(
+                "data", "simulate", "--out", str(self.data), "--procedures", self.args.procedures, *SIMULATE.split()
+            )
+        rows = {}
+        for i, name in enumerate(self.args.systems, 1):
+            folder = self.args.workdir / name
+            if not (folder / "eval" / "test" / "metrics.json").is_file():
+                self._say(f"{i} of {len(self.args.systems)}: {name}")
+                self._train(name, folder)
+                vlm_jax("evaluate", "--workdir", str(folder), "--split", "test", "--contexts", "gold")
+            rows[name] = rows_of(folder)
+            self._say(f"{i} of {len(self.args.systems)}: {name} is done")
+        return rows
+
+    def _train(self, name: str, folder: Path) -> None:
+        settings = {"data.path": str(self.data), "data.split": SPLIT}
+        if self.args.steps:
+            settings |= {"train.steps": str(self.args.steps), "checkpoint.every": str(self.args.steps)}
+        overrides = [f"--config.{key}={value}" for key, value in settings.items()]
+        vlm_jax("train", "--config", SYSTEMS[name], "--workdir", str(folder), *overrides)
+
+    def _say(self, line: str) -> None:
+        print(f"[{(time.monotonic() - self.start) / 60:5.1f} min] {line}", file=sys.stderr, flush=True)
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """One row a task and score of a finished run, beside the trivial system that is best at it on the same units."""
+    metrics = json.loads((folder / "eval" / "test" / "metrics.json").read_text())
+    config = read(folder / "config.json")
+    rows = []
+    for key, entry in metrics.items():
+        source, task, *rest = key.split("/")
+        if len(rest) != 1 or rest[0] not in SCORES[task]:
+            continue
+        gain = metrics.get(f"{source}/{task}/gain/{rest[0]}", {})
+        trivial = metrics.get(f"{source}/{task}/trivial/{gain.get('over')}/{rest[0]}", {})
+        rows.append(
+            {
+                "system": config.name,
+                "started_from": started_from(config),
+                "steps": config.train.steps,
+                "task": task,
+                "metric": rest[0],
+                **{name: entry[name] for name in ("value", "low", "high", "n_units", "unit", "world")},
+                "best_trivial": gain.get("over"),
+                "trivial": trivial.get("value"),
+                "gain": [gain.get(name) for name in ("value", "low", "high")],
+            }
+        )
+    return rows
+
+
+def started_from(config: Config) -> str:
+    """`random`, or the weights that some part of the model was started from."""
+    found = [f"{key.split('.')[1]}: {Path(get(config, key)).name}" for key in leaves() if _is_start(config, key)]
+    return ", ".join(found) or ("counts" if config.system == "hmm" else "random")
+
+
+def _is_start(config: Config, key: str) -> bool:
+    return key.startswith("model.") and key.endswith(".init") and bool(get(config, key))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, a line a task, system and score."""
+    lines = [
+        "| task | system | started from | metric | score | best trivial | gain over it | units |",
+        "|---" * 8 + "|",
+    ]
+    for row in sorted(rows, key=lambda r: (list(SCORES).index(r["task"]), SCORES[r["task"]].index(r["metric"]))):
+        rival = f"{row['best_trivial']} {_number(row['trivial'])}" if row["best_trivial"] else "-"
+        lines.append(
+            f"| {row['task']} | {row['system']} | {row['started_from']} | {row['metric']} "
+            f"| {_number(row['value'])}{_interval(row['low'], row['high'])} | {rival} "
+            f"| {_number(row['gain'][0], '+')}{_interval(*row['gain'][1:], '+')} "
+            f"| {row['n_units']} ({row['world']}) |"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.3f}"
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def plot(workdir: Path, systems: list[str]) -> str:
+    """SVG: the training loss by step of every run that has steps, each as a share of its first."""
+    curves = {name: found for name in systems if len(found := _losses(workdir / name)) > 1}
+    width, height, left, top = 640, 360, 48, 36
+    last = max((steps[-1][0] for steps in curves.values()), default=1)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 260}" height="{height + 90}" '
+        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>',
+        f'<text x="{left}" y="20">Baselines at @tiny, simulated procedures: training loss, share of the first</text>',
+    ]
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = top + height * (1 - share)
+        lines.append(
+            f'<path d="M{left} {y:.1f}H{left + width}" stroke="#ddd"/><text x="8" y="{y + 4:.1f}">{share}</text>'
+        )
+    for i, (name, steps) in enumerate(curves.items()):
+        points = (
+            (left + width * step / last, top + height * (1 - min(max(loss / steps[0][1], 0.0), 1.0)))
+            for step, loss in steps
+        )
+        drawn, colour = " ".join(f"{x:.1f},{y:.1f}" for x, y in points), COLOURS[i % len(COLOURS)]
+        y = top + 12 + 20 * i
+        lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        lines.append(f'<text x="{left + width + 16}" y="{y}" fill="{colour}">{name}</text>')
+    lines.append(f'<text x="{left}" y="{top + height + 24}">step 0 to {last}</text></svg>')
+    return "\n".join(lines) + "\n"
+
+
+def _losses(folder: Path) -> list[tuple[int, float]]:
+    """(step, loss) of the logged steps."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if row.get("loss")]
+
+
+def write_page(page: Path, text: str) -> None:
+    """Puts the table where the page keeps its figures."""
+    before, mark, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(FINISH)
+    if not mark or not end:
+        raise SystemExit(f"{page} lacks the lines {BEGIN} and {FINISH}: bring them back, or give another --page")
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{FINISH}{after}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, required=True, help="data and all runs go here")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/baselines.json"), help="default: %(default)s")
+    parser.add_argument("--page", type=Path, default=Path("docs/results/baselines.md"), help="default: %(default)s")
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), metavar="NAME")
+    parser.add_argument("--procedures", default="24", metavar="N", help="simulated procedures (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=0, help="of every run; 0 = as the preset says (default)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    rows = [row for some in Benchmark(args).run().values() for row in some]
+    settings = {"simulate": SIMULATE, "split": SPLIT, "procedures": args.procedures, "steps": args.steps or "preset"}
+    args.out.write_text(json.dumps({"world": "simulated", "settings": settings, "rows": rows}, indent=1) + "\n")
+    figures = f"{table(rows)}\n\n![Training curves, simulated]({PLOT})"
+    write_page(args.page, figures)
+    args.page.with_name(PLOT).write_text(plot(args.workdir, args.systems))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
