@@ -81,6 +81,7 @@ class GptConfig:
     vision_positions: str = "zero"  # none (one count over words and vision, no token types), zero or ordered
     head_width: int = 512  # between the pooled sequence and the classes
     head_dropout: float = 0.1
+    init: str = ""  # an imported directory or a work directory to start from; empty = random
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.models.baselines.hmm import Hmm, make_hmm
 from vlm_jax.models.baselines.landmark_cnn import LandmarkCnn, make_landmark_cnn
 from vlm_jax.models.baselines.seq2seq import KEYWORD_TASKS, NAVIGATION_TASKS, Seq2Seq, make_seq2seq
+from vlm_jax.models.baselines.surgical_gpt import SurgicalGpt, make_surgical_gpt
 from vlm_jax.models.pretrain.mae import Mae
 from vlm_jax.models.pretrain.mlm import MaskedLanguage
 from vlm_jax.models.vlm import Vlm
@@ -123,6 +124,10 @@ def _make_landmark_cnn(config: Config, n_landmarks: int, n_tokens: int) -> Landm
     return make_landmark_cnn(config, n_landmarks, resolve_dtype(config.model.dtype))
 
 
+def _make_surgical_gpt(config: Config, n_landmarks: int, n_tokens: int) -> SurgicalGpt:
+    return make_surgical_gpt(config, n_landmarks, n_tokens, resolve_dtype(config.model.dtype))
+
+
 def _check(config: Config, n_tokens: int) -> None:
     """Sizes that must fit one another: found here, with the key to change, and not deep inside a trace."""
     m, d = config.model, config.data
@@ -160,6 +165,7 @@ def _check(config: Config, n_tokens: int) -> None:
 SYSTEMS: dict[str, Callable[[Config, int, int], nn.Module]] = {
     "vlm": _make_vlm,
     "landmark_cnn": _make_landmark_cnn,
+    "surgical_gpt": _make_surgical_gpt,
     "navigation_seq2seq": _make_navigation,
     "keyword_report": _make_keyword_report,
     "hmm": _make_hmm,
