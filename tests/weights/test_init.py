@@ -126,7 +126,7 @@ def test_refusals(plain, tmp_path):
     said = refused(plain, image, folder)
     assert "image_encoder/norm/bias is not in it" in said and "image_encoder/nrom/bias is in it, but not" in said
     said = refused(plain, dataclasses.replace(text, tokenizer_json=None), folder)
-    assert "no tokenizer that tells which token each is for: import it again with --tokenizer" in said
+    assert "no tokenizer that tells which token each is for: import it again with --vocabulary" in said
     foreign = '{"model": {"vocab": {"foreign": 0, "words": 1}}}'
     said = refused(plain, dataclasses.replace(text, tokenizer_json=foreign), folder)
     assert "knows 0 of this run's" in said and "--config.data.tokenizer=" in said

@@ -87,7 +87,7 @@ def match_rows(
     if source_tokens is None:
         raise UserError(
             f"{where} has {table.shape[0]} vocabulary rows, but no tokenizer that tells which token each is for: "
-            "import it again with --tokenizer"
+            "import it again with --vocabulary"
         )
     ids = {token: i for i, token in reversed(list(enumerate(source_tokens[: table.shape[0]]))) if token}
     found = np.array([ids.get(token, -1) for token in tokens])
