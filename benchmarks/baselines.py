@@ -140,7 +140,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {row['task']} | {row['system']} | {row['started_from']} | {row['metric']} "
             f"| {_number(row['value'])}{_interval(row['low'], row['high'])} | {rival} "
-            f"| {_number(row['gain'][0], '+')}{_interval(*row['gain'][1:], '+')} "
+            f"| {_number(row['gain'][0], '+')}{_interval(row['gain'][1], row['gain'][2], '+')} "
             f"| {row['n_units']} ({row['world']}) |"
         )
     return "\n".join(lines)
