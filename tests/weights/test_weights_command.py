@@ -67,6 +67,7 @@ PLANTED = {
     "a missing array": ({k: v for k, v in fuzzing.ARRAYS.items() if k != UP}, (), [UP]),
     "a missing layer": (fuzzing.ARRAYS, ("--layers", "2"), ["layers is 1 in this file, expected 2"]),
     "a transposed matrix": ({**fuzzing.ARRAYS, UP: fuzzing.ARRAYS[UP].T}, (), [UP, "transposed"]),
+    "integers": ({**fuzzing.ARRAYS, UP: fuzzing.ARRAYS[UP].view(np.int32)}, (), [UP, "int32"]),
     "an array too much": ({**fuzzing.ARRAYS, "encoder.extra": np.ones(3, "f4")}, (), ["encoder.extra"]),
     "another layout": (fuzzing.ARRAYS, ("--layout", "timm_vit"), ["this is no timm_vit checkpoint"]),
     "an unknown layout": (fuzzing.ARRAYS, ("--layout", "bret"), ["unknown layout 'bret' (did you mean 'bert'?)"]),

@@ -149,7 +149,7 @@ def _apply(
         else:
             rule, groups = match[0], match[1].groups()
             try:
-                values = rule.transform(np.asarray(arrays[name], np.float32), config)
+                values = rule.transform(_floats(arrays[name]), config)
             except ValueError as error:
                 problems.append(f"shape     {name}: {error}")
                 values = ()
@@ -157,6 +157,13 @@ def _apply(
             for target, value in zip(rule.targets, values, strict=False):
                 filled[target.format(*groups)] = np.ascontiguousarray(value)
     return filled, dropped, problems
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """float32; ValueError for integers: quantised weights, or a damaged header, and no parameter."""
+    if not jax.numpy.issubdtype(array.dtype, jax.numpy.floating):  # bfloat16 is one, too
+        raise ValueError(f"it holds {array.dtype}, expected floating-point numbers")
+    return np.asarray(array, np.float32)
 
 
 def _compare(

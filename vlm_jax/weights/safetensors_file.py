@@ -62,13 +62,6 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return {name: found[name] for name in header}
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """What the header says beside the arrays; {} without."""
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        return read_json(file.read(min(length, _MAX_HEADER))).get(METADATA, {})
-
-
 def _typed(raw: np.ndarray, dtype: np.dtype) -> np.ndarray:
     # A byte other than 0 and 1 is no bool that NumPy could be handed.
     return raw != 0 if dtype == np.bool_ else np.frombuffer(raw, dtype) if raw.size else np.zeros(0, dtype)
