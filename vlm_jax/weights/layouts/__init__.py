@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlm_jax.weights.layouts import bert, efficientnet, resnet, swin, vit
+from vlm_jax.weights.layouts import bert, efficientnet, gpt2, resnet, swin, vit
 from vlm_jax.weights.rules import Layout
 
 LAYOUTS: dict[str, Layout] = {
@@ -13,6 +13,7 @@ LAYOUTS: dict[str, Layout] = {
         resnet.LAYOUTS,
         efficientnet.LAYOUTS,
         swin.LAYOUTS,
+        gpt2.LAYOUTS,
     )
     for layout in family
 }
