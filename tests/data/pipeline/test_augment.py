@@ -131,3 +131,18 @@ def test_sided_labels_swap_with_the_image():
     names = ("s/left fold", "s/right fold", "s/septum", "s/left only", "t/left fold")
     assert mirror_columns(names).tolist() == [1, 0, 2, -1, -1]
     assert mirror_columns(()).shape == (0,)
+
+
+def test_a_crop_is_a_part_of_the_image_made_full_size():
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8) * 4, (64, 64))
+    image = np.stack([ramp, ramp.T, np.full((64, 64), 9, np.uint8)], axis=-1)
+    images = np.broadcast_to(image, (32, 1, 64, 64, 3))
+    only = AugmentConfig(
+        crop=0.2, rotate=0, scale=0, translate=0, brightness=0, contrast=0, saturation=0, hue=0, drop_text=0
+    )
+    out = np.asarray(jax.jit(augment, static_argnums=2)(jax.random.key(0), images, only)).astype(int)[:, 0]
+    wide = (out[:, 32, -1, 0] - out[:, 32, 0, 0]) / 252  # shares of the sides that the boxes cover
+    high = (out[:, -1, 32, 1] - out[:, 0, 32, 1]) / 252
+    assert (out[..., 2] == 9).all() and (np.diff(out[..., 0], axis=2) >= 0).all()
+    assert 0.17 < (wide * high).min() < 0.4 and (wide * high).max() <= 1.0 and np.ptp(wide * high) > 0.3
+    assert (np.abs(np.log(wide / high)) < np.log(4 / 3) + 0.05).all() and np.ptp(wide / high) > 0.2
