@@ -39,7 +39,7 @@ class Row:
 
 NARROW = {"model.seq2seq.width": "64", "model.seq2seq.layers": "1", "model.seq2seq.mlp": "128", "eval.decode": "greedy"}
 RECURRENT = {**NARROW, "optim.lr": "0.01", "train.steps": "200"}
-LONGER = {**RECURRENT, "model.seq2seq.width": "96", "train.steps": "400"}
+LONGER = {**NARROW, "model.seq2seq.width": "96", "optim.lr": "0.005", "train.steps": "500"}
 NAVIGATION = "configs/baselines/navigation_seq2seq.py"
 
 SYSTEMS: dict[str, Row] = {

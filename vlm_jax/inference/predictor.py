@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vlm_jax.config.rules import TEXT_ONLY
 from vlm_jax.contract import Batch, LandmarkPrediction, Prediction, TextPrediction
 from vlm_jax.data.collate import make_batch
 from vlm_jax.decoding.system import RawPrediction, System
@@ -123,7 +124,7 @@ class Predictor:
             return None
         score, threshold = float(raw.scores[task][row]), self.system.thresholds.get(task)
         abstained = threshold is not None and score < threshold
-        evidence = ((request.name, None),)
+        evidence = () if self.system.config.system in TEXT_ONLY else ((request.name, None),)
         return TextPrediction(raw.texts[task][row], score, threshold, abstained, context, evidence)
 
 

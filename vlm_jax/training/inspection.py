@@ -13,10 +13,12 @@ from jax.sharding import Mesh
 
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS, Batch
+from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, parameter_table
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.parallel.partition import batch_sharding, param_name
 from vlm_jax.tasks import LossContext
+from vlm_jax.training.fit import FIT_SYSTEMS
 from vlm_jax.training.optim import make_optimizer, make_schedule
 from vlm_jax.training.state import TrainState, build_state, state_shardings, with_shardings
 from vlm_jax.training.step import make_train_step
@@ -73,7 +75,12 @@ def inspect_run(config: Config, *, compile_step: bool = False) -> dict[str, Any]
     Keys: name, system, parameters, parts {part: count}, flops_per_example (forward pass, teacher-forced),
     bytes_per_device (parameters, optimiser and moving average), mesh {axis: size}, shardings [{name, shape, spec,
     bytes}], batch {field: [shape, dtype]}; with `compile_step` also compiled {temporary, arguments, peak} in bytes.
+
+    Raises:
+      UserError: `compile_step` of a system that is fitted and has no training step.
     """
+    if compile_step and config.system in FIT_SYSTEMS:
+        raise UserError(f"{config.system} is fitted, not trained: it has no step to compile; leave out --compile")
     subject = make_subject(config)
     parts = parameter_table(subject.abstract.params)
     total = parts.pop("total")
