@@ -42,11 +42,20 @@ RECURRENT = {**NARROW, "optim.lr": "0.01", "train.steps": "200"}
 LONGER = {**NARROW, "model.seq2seq.width": "96", "optim.lr": "0.005", "train.steps": "500"}
 NAVIGATION = "configs/baselines/navigation_seq2seq.py"
 
+GPT = {
+    "model.image_encoder.patch": "8",
+    "model.gpt.positions": "256",
+    "model.gpt.head_dropout": "0",
+    "model.backbone.width_factor": "0.125",
+    "train.steps": "200",
+}
+
 SYSTEMS: dict[str, Row] = {
     "navigation_transformer": Row(f"{NAVIGATION}:tiny", {**NARROW, "train.steps": "250"}),
     "navigation_lstm": Row(f"{NAVIGATION}:lstm,tiny", LONGER, slow=True),
     "navigation_encoder_decoder": Row(f"{NAVIGATION}:encoder_decoder,tiny", LONGER, slow=True),
     "keyword_report": Row("configs/baselines/keyword_report.py:tiny", RECURRENT),
+    "surgical_gpt": Row("configs/baselines/surgical_gpt.py:tiny", GPT, slow=True),
     "hmm": Row("configs/baselines/hmm.py:tiny"),
     "landmark_cnn": Row(
         "configs/baselines/landmark_cnn.py:tiny",
