@@ -28,5 +28,5 @@ def draw_validation(names: Sequence[str], sizes: Mapping[str, int], fraction: fl
     random = stream("validation draw", seed, len(names))
     draws = [list(names[:n])]
     while sum(sizes[g] for g in draws[-1]) > most and len(draws) < DRAWS:
-        draws.append([names[i] for i in random.permutation(len(names))[:n]])
+        draws.append([names[int(i)] for i in random.permutation(len(names))[:n]])
     return min(reversed(draws), key=lambda draw: max(most, sum(sizes[g] for g in draw)))

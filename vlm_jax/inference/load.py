@@ -14,7 +14,7 @@ def load(
     """Loads a model for prediction.
 
     Args:
-      path: a work directory of `vlm-jax train`, its checkpoints/, one step's directory, or what `vlm-jax weights export`
+      path: a work directory of `vlm-jax train`, its checkpoints/, a step's directory, or what `vlm-jax weights export`
         wrote.
       step: `best` (lowest validation loss), `last` or a number.
       dtype: float32 or bfloat16; None = as the run was configured.
