@@ -59,6 +59,7 @@ VARIANTS = (
     ("configs/vlm.py:tiny", {"model.image_encoder.width": "64"}),
     ("configs/baselines/landmark_cnn.py:tiny", {"model.backbone.name": "swin_t"}),
     ("configs/baselines/navigation_seq2seq.py:lstm,tiny", {}),
+    ("configs/baselines/navigation_seq2seq.py:tiny", {"model.seq2seq.positions": "learned"}),
 )
 """Configurations with parameters that the tiny presets do not have."""
 
