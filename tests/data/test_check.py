@@ -73,18 +73,22 @@ def test_shards_in_another_order(sound, monkeypatch):
 
 def test_duplicates_are_errors_across_patients_only(toy, tmp_path):
     def same_first(frame, i):
-        return dataclasses.replace(frame, image=toy.jpeg(7)) if i == 0 else frame
+        return dataclasses.replace(frame, image=toy.jpeg(7)) if i == 1 else frame
 
     def same_within(frame, i):
-        return dataclasses.replace(frame, image=toy.jpeg(ord(frame.uid[1]))) if i < 2 else frame
+        return dataclasses.replace(frame, image=toy.jpeg(ord(frame.uid[1]))) if i in (1, 2) else frame
+
+    def unassessable(frame, i):  # the first frame of each: a black one is alike everywhere
+        return dataclasses.replace(frame, image=toy.jpeg(7)) if i == 0 else frame
 
     assert found(toy.write(tmp_path / "a", with_frames(toy, same_first))) == {
-        ("error", "duplicate", "p1/v/0"),
-        ("error", "duplicate", "p2/v/0"),
+        ("error", "duplicate", "p1/v/1"),
+        ("error", "duplicate", "p2/v/1"),
     }
     assert found(toy.write(tmp_path / "b", with_frames(toy, same_within))) == {
-        ("warning", "duplicate", f"{id}/v/1") for id in toy.IDS
+        ("warning", "duplicate", f"{id}/v/2") for id in toy.IDS
     }
+    assert found(toy.write(tmp_path / "c", with_frames(toy, unassessable))) == set()
 
 
 def test_near_duplicates_and_black_frames(toy, tmp_path):
@@ -93,16 +97,16 @@ def test_near_duplicates_and_black_frames(toy, tmp_path):
     from PIL import Image
 
     def again(frame, i):
-        source = toy.jpeg(7) if i == 0 else frame.image
+        source = toy.jpeg(7) if i == 1 else frame.image
         quality = 85 + 5 * toy.IDS.index(frame.procedure)
         buffer = io.BytesIO()
-        picture = Image.new("RGB", (24, 24)) if i == 1 else Image.open(io.BytesIO(source))
+        picture = Image.new("RGB", (24, 24)) if i == 2 else Image.open(io.BytesIO(source))
         picture.save(buffer, "JPEG", quality=quality)
         return dataclasses.replace(frame, image=buffer.getvalue())
 
     assert found(toy.write(tmp_path / "d", with_frames(toy, again))) == {
-        ("warning", "near-duplicate", "p1/v/0"),
-        ("warning", "near-duplicate", "p2/v/0"),
+        ("warning", "near-duplicate", "p1/v/1"),
+        ("warning", "near-duplicate", "p2/v/1"),
     }
 
 

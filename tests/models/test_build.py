@@ -78,7 +78,7 @@ def config_with(**changes) -> schema.Config:
         ({"system": "vml"}, "expected one of vlm"),
         ({"tasks": ()}, "expected one or more of landmarks"),
         ({"tasks": ("landmark",)}, "expected one or more of landmarks"),
-        ({"model__fusion": "sum"}, "expected cross_attention, concat or pooled"),
+        ({"model__fusion": "sum"}, "expected cross_attention, concat, pooled or separate"),
         ({"model__attention": "flash"}, "expected xla or cudnn"),
         ({"model__dtype": "float16"}, "expected auto, float32 or bfloat16"),
         ({"model__decoder__heads": 5}, "config.model.decoder.heads is 5"),
