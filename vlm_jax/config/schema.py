@@ -33,7 +33,7 @@ class AugmentConfig:
     contrast: float = 0.2
     saturation: float = 0.2
     hue: float = 0.02  # turns
-    drop_text: float = 0.1  # probability that a prompt's context is replaced by the null token
+    drop_text: float = 0.1  # probability that a context is replaced by the null token, in records with an image
     drop_image: float = 0.0  # probability that the image is replaced by the null embedding
 
 

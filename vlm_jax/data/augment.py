@@ -43,7 +43,9 @@ AUGMENTATIONS: tuple[Augmentation, ...] = (
     Augmentation("contrast", "device", "unchanged", "texts name no contrast"),
     Augmentation("saturation", "device", "unchanged", "texts name no colour"),
     Augmentation("hue", "device", "unchanged", "texts name no colour"),
-    Augmentation("drop_text", "host", "removed", "a prompt's context becomes the null token; targets stay"),
+    Augmentation(
+        "drop_text", "host", "removed", "the context becomes the null token, if there is an image; targets stay"
+    ),
     Augmentation("drop_image", "host", "unchanged", "the image becomes the null embedding; texts stay"),
 )
 """One row for each key of `config.augment`; a test holds the table and the schema together."""

@@ -253,8 +253,11 @@ class RunData:
 
     # --- Rows --------------------------------------------------------------------------------------------------------
 
-    def changes(self, slot: int) -> Changes:
-        """What augmentation does on the host to the record in slot `slot`: a function of the seed and the slot."""
+    def changes(self, slot: int, pictured: bool = True) -> Changes:
+        """What augmentation does on the host to the record in slot `slot`: a function of the seed and the slot.
+
+        Without an image (`pictured` false) the context stays: there would be nothing left to tell sentences apart.
+        """
         augment = self.config.augment
         if not (augment.flip or augment.drop_text or augment.drop_image):
             return NO_CHANGES
@@ -262,12 +265,13 @@ class RunData:
         return Changes(
             flip=bool(draws[0] < augment.flip),
             drop_image=bool(draws[1] < augment.drop_image),
-            drop_text=tuple(bool(d < augment.drop_text) for d in draws[2:]),
+            drop_text=tuple(bool(pictured and d < augment.drop_text) for d in draws[2:]),
         )
 
     def _train_row(self, slot: int) -> Row:
         row = self.mixture.row(slot)
-        return self._row(self.table.record(row, image=False), row, self.changes(slot))
+        record = self.table.record(row, image=False)
+        return self._row(record, row, self.changes(slot, pictured=record.image is not None))
 
     def _row(self, record: Record, row: int, changes: Changes) -> Row:
         """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""

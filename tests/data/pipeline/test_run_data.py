@@ -92,8 +92,22 @@ def test_changes_are_drawn_at_their_rates(data, make_config):
     assert np.isclose(np.mean([c.flip for c in drawn]), 0.5, atol=0.04)
     assert np.isclose(np.mean([c.drop_image for c in drawn]), 0.2, atol=0.04)
     assert np.isclose(np.mean([c.drop_text for c in drawn]), 0.3, atol=0.03)
+    unpictured = [data.changes(slot, pictured=False) for slot in range(2000)]
+    assert not any(any(c.drop_text) for c in unpictured)
+    assert [c.flip for c in unpictured] == [c.flip for c in drawn]
     off = RunData.open(make_config({"augment.drop_text": "0"}), data.tokenizer)
     assert off.changes(0).drop_text == (False,) * 4
+
+
+def test_only_records_with_an_image_lose_their_context(make_config):
+    never, always = (RunData.open(make_config({"augment.drop_text": rate})) for rate in ("0", "1"))
+    kept = {True: [], False: []}
+    for slot in range(64):
+        record = never.table.record(never.mixture.row(slot))
+        rows = [data._train_row(slot) for data in (never, always)]
+        kept[record.image is not None].append(np.array_equal(rows[0]["prompt"], rows[1]["prompt"]))
+    assert all(kept[False]) and len(kept[False]) > 8
+    assert not all(kept[True])
 
 
 def test_a_flipped_frame_has_a_flipped_sentence(data):
