@@ -6,7 +6,6 @@ more than a few seconds of one core are slow.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,11 +17,8 @@ from vlm_jax.data import run_data
 from vlm_jax.data.records import SourceRecords
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.splits import SPLITS
-from vlm_jax.data.store import write_dataset
 from vlm_jax.decoding.system import System
 from vlm_jax.evaluation import run as evaluation
-from vlm_jax.simulator.config import SimulatorConfig
-from vlm_jax.simulator.procedure import dataset_info, make_procedure, procedure_ids
 from vlm_jax.training.loop import train
 
 N_ACTIVITIES = 8
@@ -50,12 +46,28 @@ GPT = {
     "train.steps": "200",
 }
 
+ENDOVIT = {
+    "model.image_encoder.width": "64",
+    "model.image_encoder.patch": "16",
+    "model.image_encoder.layers": "1",
+    "model.image_encoder.mlp": "128",
+    "model.image_encoder.drop_path": "0",
+    "model.text_encoder.width": "64",
+    "model.text_encoder.layers": "1",
+    "model.text_encoder.mlp": "128",
+    "model.decoder.layers": "1",
+    "model.decoder.mlp": "128",
+    "optim.layer_decay": "1",
+    "train.steps": "150",
+}
+
 SYSTEMS: dict[str, Row] = {
     "navigation_transformer": Row(f"{NAVIGATION}:tiny", {**NARROW, "train.steps": "250"}),
     "navigation_lstm": Row(f"{NAVIGATION}:lstm,tiny", LONGER, slow=True),
     "navigation_encoder_decoder": Row(f"{NAVIGATION}:encoder_decoder,tiny", LONGER, slow=True),
     "keyword_report": Row("configs/baselines/keyword_report.py:tiny", RECURRENT),
     "surgical_gpt": Row("configs/baselines/surgical_gpt.py:tiny", GPT, slow=True),
+    "endovit": Row("configs/baselines/endovit.py:tiny", ENDOVIT, slow=True),
     "hmm": Row("configs/baselines/hmm.py:tiny"),
     "landmark_cnn": Row(
         "configs/baselines/landmark_cnn.py:tiny",
@@ -93,18 +105,6 @@ LEARN_BY_HEART = {
     "eval.max_units": "8",
     "eval.bootstrap": "0",
 }
-
-
-@pytest.fixture(scope="module")
-def procedures(tmp_path_factory):
-    """Three short simulated operations: one a split."""
-    root = tmp_path_factory.mktemp("eight")
-    simulator = SimulatorConfig(procedures=3, frames_per_procedure=16, image_size=32, activities_per_procedure=16)
-    ids = procedure_ids(simulator)
-    write_dataset(root / "data", dataset_info(simulator), ids, lambda i: make_procedure(simulator, i), progress=False)
-    split = {"train": [ids[0]], "validation": [ids[1]], "test": [ids[2]]}
-    (root / "split.json").write_text(json.dumps(split))
-    return {"data.path": str(root / "data"), "data.split": f"list:{root / 'split.json'}"}
 
 
 def different_activities(part: SourceRecords, rows: np.ndarray) -> list[int]:
