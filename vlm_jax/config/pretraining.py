@@ -8,8 +8,6 @@ from vlm_jax.config.schema import Config
 
 PRETRAINING = {"reconstruct": "mae", "mask_language": "mlm"}
 """Objective -> the system that it trains, and that no other task can."""
-ABSENT = {"mae": r"text_encoder|decoder|fusion", "mlm": r"image_encoder|decoder|fusion"}
-"""System -> the parts of the model that it does not have, so that their sizes need not fit one another."""
 PRETRAINED_PART = {"reconstruct": "image_encoder", "mask_language": "text_encoder"}
 """Objective -> the part of its system that other models start from, by model.PART.init."""
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vlm_jax.config.pretraining import ABSENT, PRETRAINING, pretraining_rules
+from vlm_jax.config.parts import concerns
+from vlm_jax.config.pretraining import PRETRAINING, pretraining_rules
 from vlm_jax.config.schema import Config
 from vlm_jax.config.values import leaves, suggest
 from vlm_jax.errors import UserError
@@ -233,16 +234,15 @@ def _shapes(config: Config) -> Iterator[str]:
         ("model.seq2seq.width", model.seq2seq.width, "model.seq2seq.heads", model.seq2seq.heads),
         ("train.batch_size", config.train.batch_size, "optim.accumulate", config.optim.accumulate),
     )
-    absent = ABSENT.get(config.system)
     for key, value, by, divisor in divisions:
-        if value % divisor and not (absent and re.search(absent, f"{key} {by}")):
+        if value % divisor and concerns(config, key, by):
             yield f"config key {key!r} ({value}) must be divisible by {by} ({divisor})"
     lengths = (
         ("data.prompt_length", data.prompt_length, "model.text_encoder.positions", text.positions),
         ("data.target_length", data.target_length, "model.decoder.positions", decoder.positions),
     )
     for key, value, limit_key, limit in lengths:
-        if value > limit and not (absent and re.search(absent, limit_key)):
+        if value > limit and concerns(config, limit_key):
             yield f"config key {key!r} ({value}) must be at most {limit_key} ({limit}), the rows of the position table"
 
 
