@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from vlm_jax.config.schema import GptConfig
 from vlm_jax.errors import UserError
 from vlm_jax.models.baselines.gpt2 import Gpt2
 from vlm_jax.weights.importer import import_weights
+from vlm_jax.weights.vocabulary import spellings
 
 SIZES = GptConfig(width=24, layers=2, heads=3, positions=16)
 VOCABULARY = 30
@@ -77,3 +80,15 @@ def test_damage_is_refused_by_name(torch_gpt, damage):
     with pytest.raises(UserError, match=r"h\.1\.mlp\.c_fc") as caught:
         import_weights("gpt2", arrays, heads=3)
     assert damage != "misspelt" or "c_fcc" in str(caught.value)
+
+
+def test_byte_level_pieces_are_spelt_as_word_pieces():
+    pieces = ["Ġnose", "nose", ",", "Ġ,", "Ġ", "ĠÃ¶dem", "Ã", "<|endoftext|>", "3"]
+    tokenizer = {
+        "model": {"type": "BPE", "vocab": {piece: i for i, piece in enumerate(pieces)}},
+        "pre_tokenizer": {"type": "ByteLevel"},
+        "added_tokens": [{"id": 7, "content": "<|endoftext|>"}],
+    }
+    spelt = ("nose", "##nose", ",", ",", "", "ödem", "", "[EOS]", "##3")
+    assert spellings(json.dumps(tokenizer)) == spelt
+    assert spellings(json.dumps({**tokenizer, "pre_tokenizer": {"type": "BertPreTokenizer"}})) == tuple(pieces)

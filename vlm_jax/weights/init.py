@@ -22,7 +22,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.weights.export import is_export, read_export
 from vlm_jax.weights.fit import Value, fit_part
 from vlm_jax.weights.store import is_imported, read_imported
-from vlm_jax.weights.vocabulary import tokens_of
+from vlm_jax.weights.vocabulary import spellings
 
 PARTS = ("image_encoder", "text_encoder", "backbone", "gpt")
 """Parts that can be started from weights: `model.<part>.init`."""
@@ -114,14 +114,14 @@ def read_source(directory: str, part: str) -> Source:
     if is_imported(path):
         imported = read_imported(path)
         params, config = imported.params, imported.config
-        tokens = tokens_of(imported.tokenizer_json) if imported.tokenizer_json else None
+        tokens = spellings(imported.tokenizer_json) if imported.tokenizer_json else None
         label = f"layout {imported.layout}"
     else:
         restored = read_export(path) if is_export(path) else restore_for_inference(path)
         params, meta = restored.params, restored.meta
         section = getattr(meta.config.model, part, None)
         config = dataclasses.asdict(section) if section is not None else {}
-        tokens = tokens_of(meta.tokenizer) if meta.tokenizer else None
+        tokens = spellings(meta.tokenizer) if meta.tokenizer else None
         label = f"step {restored.step} of a run of {meta.config.name}"
     if part not in params:
         raise UserError(f"model.{part}.init: {directory} holds {', '.join(sorted(params))}, but no {part}")

@@ -63,6 +63,45 @@ def tokens_of(tokenizer_json: str) -> tuple[str, ...]:
     return tuple(t if isinstance(t := ids.get(i, ""), str) else t[0] for i in range(size))
 
 
+def spellings(tokenizer_json: str) -> tuple[str, ...]:
+    """The tokens in WordPiece's spelling, in which tokens of different tokenizers can be compared.
+
+    GPT-2's byte-level pieces mark the space before a word, WordPiece's the lack of one: `Ġnose` is `nose`, `ing` is
+    `##ing`, and its `<|endoftext|>` is our [EOS]. Pieces that are no whole characters have no spelling: "".
+
+    Raises:
+      UserError: not a tokenizer.json.
+    """
+    tokens, values = tokens_of(tokenizer_json), json.loads(tokenizer_json)
+    if "ByteLevel" not in json.dumps([values.get("pre_tokenizer"), values.get("decoder")]):
+        return tokens
+    special = {row["content"] for row in values.get("added_tokens") or ()}
+    return tuple(_SPECIAL.get(token, token) if token in special else _spelling(token) for token in tokens)
+
+
+_SPECIAL = {"<|endoftext|>": "[EOS]"}
+
+
+def _spelling(piece: str) -> str:
+    """Of one byte-level piece."""
+    try:
+        text = bytes(_BYTES[letter] for letter in piece).decode()
+    except (KeyError, UnicodeDecodeError):
+        return ""
+    word = text.strip()
+    return word if text != word or not word[:1].isalnum() else f"##{word}"
+
+
+def _byte_letters() -> dict[str, int]:
+    """{letter: byte} of GPT-2's encoding of bytes: a printable one stands for itself, the others from U+0100 on."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {**{chr(byte): byte for byte in own}, **{chr(256 + i): byte for i, byte in enumerate(others)}}
+
+
+_BYTES = _byte_letters()
+
+
 def check_size(tokenizer_json: str, config: Mapping[str, Any]) -> None:
     """UserError where the tokenizer is not the one of the word embedding, by its size.
 
