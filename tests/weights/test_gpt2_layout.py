@@ -1,4 +1,7 @@
-"""GPT-2's mapping table against transformers, with the names that checkpoints come with, and what it refuses."""
+"""GPT-2's mapping table against transformers, with the names that checkpoints come with, and what it refuses.
+
+`benchmarks/parity.py` runs the test of parity and writes down the figures that it records.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,27 @@ from vlm_jax.models.baselines.gpt2 import Gpt2
 from vlm_jax.weights.importer import import_weights
 from vlm_jax.weights.vocabulary import spellings
 
-SIZES = GptConfig(width=24, layers=2, heads=3, positions=16)
-VOCABULARY = 30
+TOLERANCE = 1e-4
+NARROW, PUBLISHED = (24, 2, 3, 16, 30), (768, 12, 12, 1024, 50257)
+"""(width, layers, heads, positions, vocabulary)."""
+
+
+def make_gpt(size):
+    """A language model with weights away from their start, such that hidden states stay of order one."""
+    width, layers, heads, positions, vocabulary = size
+    sizes = {"n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": positions}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=vocabulary, **sizes)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = 0.2 if parameter.ndim == 1 else min(0.2, 2.0 * parameter.shape[-1] ** -0.5)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+    return model
 
 
 @pytest.fixture(scope="module")
 def torch_gpt():
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=24, n_layer=2, n_head=3, n_positions=16)
-    model = transformers.GPT2LMHeadModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape) * 0.2)
-    return model
+    return make_gpt(NARROW)
 
 
 def arrays_of(model, prefix=True, buffers=True):
@@ -46,15 +57,26 @@ def arrays_of(model, prefix=True, buffers=True):
 
 
 @pytest.mark.parametrize("prefix", [True, False])
-def test_logits_equal_transformers(torch_gpt, prefix, record_property):
+def test_names_that_checkpoints_come_with(torch_gpt, prefix):
+    """The same parameters with and without the language model's prefix, and the reason of everything left out."""
     imported = import_weights("gpt2", arrays_of(torch_gpt, prefix), heads=3)
-    assert (imported.part, imported.config["layers"], imported.config["vocab_size"]) == ("gpt", 2, VOCABULARY)
+    assert (imported.part, imported.config["layers"], imported.config["vocab_size"]) == ("gpt", 2, NARROW[-1])
     reasons = dict(imported.dropped)
     start = "transformer." if prefix else ""
     assert "buffers" in reasons[f"{start}h.1.attn.masked_bias"] and "buffers" in reasons[f"{start}h.0.attn.bias"]
     assert not prefix or "tied" in reasons["lm_head.weight"]
-    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (2, 9))
-    model = Gpt2(SIZES, VOCABULARY)
+    plain = import_weights("gpt2", arrays_of(torch_gpt, not prefix, buffers=False), heads=3)
+    jax.tree.map(np.testing.assert_array_equal, imported.params, plain.params)
+
+
+@pytest.mark.parametrize("size", [NARROW, pytest.param(PUBLISHED, marks=pytest.mark.slow)], ids=["narrow", "published"])
+def test_parity_with_transformers(size, record_property):
+    width, layers, heads, positions, vocabulary = size
+    oracle = make_gpt(size)
+    arrays = {name: value.numpy() for name, value in oracle.state_dict().items()}
+    imported = import_weights("gpt2", arrays, heads=heads if size == NARROW else None, layers=layers)
+    tokens = np.random.default_rng(0).integers(0, vocabulary, (2, 9))
+    model = Gpt2(GptConfig(width=width, layers=layers, heads=heads, positions=positions), vocabulary)
 
     def run(module):
         hidden, _ = module(module.place(module.embed(tokens), jnp.arange(9), None), jnp.ones((2, 9), bool))
@@ -62,11 +84,14 @@ def test_logits_equal_transformers(torch_gpt, prefix, record_property):
 
     ours = jax.jit(lambda params: model.apply({"params": params}, method=run))(imported.params["gpt"])
     with torch.no_grad():
-        theirs = torch_gpt(input_ids=torch.from_numpy(tokens), output_hidden_states=True)
-    for mine, other in zip(ours, (theirs.hidden_states[-1], theirs.logits), strict=True):
-        difference = float(np.abs(mine - other.numpy()).max())
-        record_property("difference", difference)
-        assert difference < 1e-4
+        theirs = oracle(input_ids=torch.from_numpy(tokens), output_hidden_states=True)
+    expected = [theirs.hidden_states[-1].numpy(), theirs.logits.numpy()]
+    assert all(value.std() > 0.1 for value in expected), "the oracle's output must say something"
+    difference = max(float(np.abs(mine - other).max()) for mine, other in zip(ours, expected, strict=True))
+    row = {"layout": "gpt2", "oracle": "transformers", "size": size, "output": "final hidden states and logits"}
+    row |= {"max_abs_difference": difference, "max_abs": max(float(np.abs(other).max()) for other in expected)}
+    record_property("parity", json.dumps(row))
+    assert difference < TOLERANCE
 
 
 @pytest.mark.parametrize("damage", ["misspelt", "missing", "transposed"])
