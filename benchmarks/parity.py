@@ -4,8 +4,8 @@
 
 Runs the parity tests (the slow ones too: minutes, and 3 GB of memory) and collects what each of them records. Size is
 (width, layers, heads, patch, pixels) for vision transformers, (width, layers, heads, MLP, vocabulary) for BERTs,
-(width, layers, heads, positions, vocabulary) for GPT-2 and (name, width factor, pixels) for backbones. `--junit FILE...`
-reads the results of earlier runs in place of running.
+(width, layers, heads, positions, vocabulary) for GPT-2 and (name, width factor, pixels) for backbones. `--junit
+FILE...` reads the results of earlier runs in place of running.
 """
 
 from __future__ import annotations
