@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import jax
 import pytest
 
 from vlm_jax.data.store import write_dataset
@@ -22,12 +21,3 @@ def procedures(tmp_path_factory):
     split = {"train": [ids[0]], "validation": [ids[1]], "test": [ids[2]]}
     (root / "split.json").write_text(json.dumps(split))
     return {"data.path": str(root / "data"), "data.split": f"list:{root / 'split.json'}"}
-
-
-@pytest.fixture
-def quick_compiler():
-    """XLA leaves out its optimisations: for runs of a few steps, which otherwise are all compilation."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)

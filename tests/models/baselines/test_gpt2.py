@@ -26,7 +26,7 @@ def torch_gpt(randomised):
 
 
 @pytest.fixture(scope="module")
-def gpt(torch_gpt, gpt2_tree):
+def gpt(torch_gpt, gpt2_tree, quick_compiler):
     model = Gpt2(CONFIG, VOCABULARY)
     return model, {"params": gpt2_tree(torch_gpt.transformer.state_dict(), CONFIG)}
 
@@ -52,7 +52,7 @@ def forward(gpt, tokens, mask, types=None):
 
 
 def nn_apply(model, variables, fn):
-    return model.apply(variables, method=lambda module: fn(module))
+    return jax.jit(lambda variables: model.apply(variables, method=lambda module: fn(module)))(variables)
 
 
 @pytest.mark.parametrize("typed", [False, True])
@@ -106,14 +106,17 @@ def test_extending_and_stepping_equal_one_pass(gpt, inputs, split):
 
     np.testing.assert_allclose(nn_apply(model, variables, extend)[:, 0], whole, atol=1e-5)
     cache = empty_cache(CONFIG, (3, 1, 2, rest.shape[-1]), jnp.float32)
+
+    @jax.jit
+    def step(variables, word, cache, t):
+        def one(module):
+            x = module.place(module.embed(word), split + t, None)
+            return module.step(x, prefix, prefix_mask, cache, t)
+
+        return model.apply(variables, method=one)
+
     for t in range(rest.shape[-1]):
-        word = jnp.repeat(rest[:, :, None, t], 2, axis=2)
-
-        def step(module, word=word, cache=cache, t=t):
-            x = module.place(module.embed(word), jnp.asarray(split + t), None)
-            return module.step(x, prefix, prefix_mask, cache, jnp.asarray(t))
-
-        hidden, cache = nn_apply(model, variables, step)
+        hidden, cache = step(variables, np.repeat(rest[:, :, None, t], 2, axis=2), cache, t)
         for beam in range(2):
             np.testing.assert_allclose(hidden[:, 0, beam], whole[:, t], atol=1e-5)
 
@@ -123,11 +126,13 @@ def test_dropout_falls_on_attention_weights_too(gpt, inputs):
     model = Gpt2(CONFIG, VOCABULARY, dropout=0.5)
     x = jnp.ones((3, LENGTH, CONFIG.width))
 
+    @jax.jit
     def run(seed):
         rngs = {"dropout": jax.random.key(seed)}
         return model.apply(gpt[1], x, jnp.asarray(mask), train=True, rngs=rngs)[0]
 
-    assert not np.allclose(run(0), run(1))
-    np.testing.assert_array_equal(run(0), run(0))
-    still = model.apply(gpt[1], x, jnp.asarray(mask))[0]
-    np.testing.assert_array_equal(still, gpt[0].apply(gpt[1], x, jnp.asarray(mask))[0])
+    first = run(0)
+    assert not np.allclose(first, run(1))
+    np.testing.assert_array_equal(first, run(0))
+    still, plain = (jax.jit(lambda m=m: m.apply(gpt[1], x, jnp.asarray(mask))[0])() for m in (model, gpt[0]))
+    np.testing.assert_array_equal(still, plain)
