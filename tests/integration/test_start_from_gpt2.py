@@ -18,6 +18,7 @@ from vlm_jax.weights.vocabulary import tokens_of
 WORDS = ["right view of the nasal vestibule, nasal septum visible 3 o'clock", "the left middle turbinate is pushed"]
 WIDTH, LAYERS, HEADS = 16, 1, 2
 SETTINGS = {
+    "tasks": "anticipate",
     "data.group_by": "procedure",
     "data.image_size": "32",
     "data.vocab_size": "512",
