@@ -105,7 +105,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         trivial = metrics.get(f"{source}/{task}/trivial/{gain.get('over')}/{rest[0]}", {})
         rows.append(
             {
-                "system": config.name,
+                "system": config.name if "@" in config.name else f"{config.system}@{config.name}",
                 "started_from": started_from(config),
                 "steps": config.train.steps,
                 "task": task,
