@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 Label = Literal[0, 1] | None
-World = Literal["real", "simulated"]
+World = str
+"""`real`, or `simulated`, which may be followed by what sets it apart: `simulated, stress`."""
 
 TASKS = ("landmarks", "describe", "anticipate", "report")
 """The order of the prompt axis K in every batch."""
@@ -93,7 +94,12 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame. `image` is JPEG bytes; `visible` and `fractions` follow the data set's label names."""
+    """One frame. `image` is JPEG bytes; `visible` and `fractions` follow the data set's label names.
+
+    Attributes:
+      mask: PNG bytes, uint8: label (from 1) of each pixel, 0 for anything else.
+      depth: PNG bytes, uint16: hundredths of a millimetre, 0 where not known.
+    """
 
     uid: str
     procedure: str
@@ -104,6 +110,8 @@ class Frame:
     image: bytes
     visible: tuple[Label, ...]
     fractions: tuple[float | None, ...]
+    mask: bytes | None = None
+    depth: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ class DatasetInfo:
       labels: landmark names, in the order of every label tuple.
       keywords: the closed list of step codes.
       generator: what made it (adapter or simulator, its settings, its version), for the fingerprint.
+      extras: what every frame carries beside its image: `mask`, `depth`.
     """
 
     source: str
@@ -145,9 +154,22 @@ class DatasetInfo:
     citation: str = ""
     keywords: tuple[str, ...] = ()
     generator: dict[str, Any] = dataclasses.field(default_factory=dict)
+    extras: tuple[str, ...] = ()
+
+    @property
+    def simulator(self) -> str:
+        """Version, and hash of code and settings (`v1-1a2b3c4d5e6f`); empty for data that is not simulated."""
+        return str(self.generator.get("simulator", ""))
+
+    @property
+    def full_world(self) -> str:
+        """The world with the simulator's identity, as titles of tables and plots name it."""
+        return ", ".join(filter(None, (self.world, self.simulator)))
 
 
-# --- Label space -----------------------------------------------------------------------------------------------------
+def is_simulated(world: World) -> bool:
+    """Whether a world is a simulated one, of whatever kind."""
+    return world.partition(",")[0] == "simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +255,6 @@ class Batch:
     task_mask: jax.Array | np.ndarray
     valid: jax.Array | np.ndarray
     uid: jax.Array | np.ndarray
-
-
-# --- Prediction ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -23,6 +25,17 @@ def test_figures_of_frames(toy, tmp_path):
     assert (stats["report_sentences"], stats["words_per_sentence"], stats["sentences_per_report"]) == (3, 2.0, 1.0)
     assert (stats["descriptions"], stats["words_per_description"]) == (1, 2.0)
     assert (stats["keywords"], stats["keywords_used"], stats["frames_in_activities"]) == (1, 1, 12)
+
+
+def test_settings_and_frames_that_show_nothing(toy, tmp_path, capsys):
+    generator = {"name": "sim", "simulator": "v1-abc", "config": {"seed": 3, "stress": False}}
+    out = toy.write(tmp_path / "d", info=dataclasses.replace(toy.INFO, generator=generator))
+    stats = dataset_stats(open_dataset(out))
+    assert stats["unassessable_frames"] == 3 and stats["simulator"] == "v1-abc" and stats["generator"] == generator
+    assert cli.main(["data", "stats", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"setting seed +3\n", table) and re.search(r"setting stress +False\n", table)
+    assert re.search(r"simulator +v1-abc\n", table) and "{" not in table
 
 
 def test_figures_without_frames(tmp_path):

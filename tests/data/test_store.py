@@ -130,7 +130,7 @@ def test_an_interrupted_build_goes_on(toy, tmp_path, monkeypatch, place):
 
     if place == "while joining":
         with monkeypatch.context() as patch:
-            patch.setattr(store.tfds_layout, "features_json", lambda n: (_ for _ in ()).throw(Stop))
+            patch.setattr(store.tfds_layout, "features_json", lambda *_: (_ for _ in ()).throw(Stop))
             with pytest.raises(Stop):
                 toy.write(out)
     else:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm_jax.errors import UserError
-from vlm_jax.simulator import SimulatorConfig, anatomy, dataset_info, make_procedure, procedure_ids
+from vlm_jax.simulator import SimulatorConfig, anatomy, dataset_info, make_procedure, procedure_ids, version
 
 SHORT = SimulatorConfig(seed=1, procedures=3, frames_per_procedure=30, image_size=48, activities_per_procedure=16)
 
@@ -55,7 +55,7 @@ def test_frames_belong_to_their_activities_and_labels_follow_from_them():
         assert all(activity.t0 <= f.pts_ms < activity.t1 and f.assessable for f in own)
         often = np.mean([f.visible for f in own], axis=0) >= 0.5
         assert tuple(often.astype(int)) == activity.landmarks
-    for frame in frames:
+    for frame in (f for f in frames if f.assessable):
         assert all(0 <= fraction <= 1 for fraction in frame.fractions)
         assert all(fraction > 0 for fraction, seen in zip(frame.fractions, frame.visible, strict=True) if seen)
     image = simplejpeg.decode_jpeg(frames[0].image)
@@ -69,8 +69,8 @@ def test_thinning_keeps_every_activity(asked, low, high):
     for id in procedure_ids(config):
         bundle = make_procedure(config, id)
         frames = list(bundle.frames)
-        assert {f.activity for f in frames} == {a.id for a in bundle.activities}
-        per_activity.append(len(frames) / len(bundle.activities))
+        assert {f.activity for f in frames if f.assessable} == {a.id for a in bundle.activities}
+        per_activity.append(sum(f.assessable for f in frames) / len(bundle.activities))
         assert [f.pts_ms for f in frames] == sorted(f.pts_ms for f in frames)
     assert low <= np.mean(per_activity) <= high
 
@@ -82,7 +82,9 @@ def test_known_prevalences_over_frames(full):
         for activity in bundle.activities:
             n = (activity.t1 - activity.t0) // 200
             frames, labelled = frames + n, labelled + n * np.array(activity.landmarks)
-    written = [f.visible for _, bundle in full for f in bundle.frames]  # the middle one of each activity
+    written = [
+        f.visible for _, bundle in full for f in bundle.frames if f.assessable
+    ]  # the middle one of each activity
     seen = np.mean(written, axis=0)
     for share in (labelled / frames, seen):
         by_name = dict(zip(anatomy.NAMES, share, strict=True))
@@ -100,7 +102,7 @@ def test_reference_view_is_half_of_the_frames():
     for id in procedure_ids(config):
         bundle = make_procedure(config, id)
         shares: dict[str, list] = {}
-        for frame in bundle.frames:
+        for frame in (f for f in bundle.frames if f.assessable):
             shares.setdefault(frame.activity or "", []).append(frame.visible)
         for activity in bundle.activities:
             share = np.mean(shares[activity.id], axis=0)
@@ -110,10 +112,11 @@ def test_reference_view_is_half_of_the_frames():
     assert minority and majority
 
 
-def test_info_names_the_settings_and_the_version(monkeypatch):
+def test_info_names_the_settings_and_the_version():
     info = dataset_info(SHORT)
     assert info.source == "fess" and info.world == "simulated" and info.labels == anatomy.NAMES
     assert info.generator["config"]["seed"] == 1 and len(info.generator["version"]) == 16
+    assert info.full_world == f"simulated, {info.simulator}" and info.simulator.startswith(version.SIMULATOR_VERSION)
     assert len(info.keywords) > 100
 
 
@@ -130,10 +133,16 @@ def test_info_names_the_settings_and_the_version(monkeypatch):
         ("fps", "5"),
         ("omission_rate", 1.5),
         ("jpeg_quality", True),
+        ("unassessable_share", 0.6),
+        ("information", -0.1),
+        ("world", "reports_dependent"),
+        ("world", 3),
+        ("stress", 1),
+        ("masks", "yes"),
     ],
 )
 def test_bad_settings_are_refused_by_name(key, value):
-    with pytest.raises(UserError, match=f"{key}=.*from .* to "):
+    with pytest.raises(UserError, match=f"{key}=.*(from .* to |choose one of|True or False)"):
         SimulatorConfig(**{key: value})
 
 
@@ -158,7 +167,7 @@ def test_any_valid_setting_gives_a_procedure(seed, size, activities, fps, omissi
     )  # fmt: skip
     bundle = make_procedure(config, procedure_ids(config)[0])
     frames = list(bundle.frames)
-    assert len(frames) == len(bundle.activities)
+    assert sum(f.assessable for f in frames) == len(bundle.activities)
     assert simplejpeg.decode_jpeg(frames[-1].image).shape == (size, size, 3)
     assert len(bundle.sentences) <= 45
 

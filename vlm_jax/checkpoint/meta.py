@@ -25,8 +25,8 @@ class Meta:
       thresholds: {scoped name: threshold or None}, chosen on the validation split.
       batches: how many training batches were consumed; the data position.
       quarantine: rows of the record table that could not be read, of all processes.
-      sources: {source: {world, licence, fingerprint, groups}} of the data it was trained on; `groups` are the ids of
-        the groups used, {"train": [...], "validation": [...]}.
+      sources: {source: {world, simulator, licence, fingerprint, groups}} of the data it was trained on; `groups` are
+        the ids of the groups used, {"train": [...], "validation": [...]}.
       metrics: validation metrics of the step; empty where it was saved in a hurry, or nothing validates.
       versions: of the libraries that wrote it.
     """

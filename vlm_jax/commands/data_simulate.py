@@ -8,6 +8,8 @@ HELP = """Make a data set of simulated sinus operations; the same seed gives the
 
 Fewer frames than 5 a second thin evenly: every activity stays. A run that was cut off goes on where it stopped.
 
+Beside each set lies README.md, its card. Null worlds and the stress set: docs/reference/simulator.md.
+
 example:
   vlm-jax data simulate --out DIR --procedures 30 --frames_per_procedure 4333 --image_size 224 --seed 0
 """
@@ -18,6 +20,14 @@ SETTINGS = {
     "image_size": (int, "pixels, square"),
     "seed": (int, "of everything that is drawn"),
     "activities_per_procedure": (float, "mean number of activities of an operation"),
+    "unassessable_share": (float, "of all frames, between activities and showing nothing"),
+    "world": (str, "normal, or a null world: reports_independent, previous_shuffled"),
+    "information": (float, "share of visual sentences and descriptions that are true to the scene"),
+}
+SWITCHES = {
+    "stress": "rare complications at high rates: the labelled stress set",
+    "masks": "id masks beside the images (PNG)",
+    "depth": "depth maps beside the images (PNG, hundredths of a millimetre)",
 }
 
 
@@ -28,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="the data set is written here")
     for name, (kind, text) in SETTINGS.items():
         default = getattr(SimulatorConfig, name)
-        parser.add_argument(f"--{name}", type=kind, metavar="N", help=f"{text}; default: {default:g}")
+        shown = default if kind is str else f"{default:g}"
+        parser.add_argument(
+            f"--{name}", type=kind, metavar="NAME" if kind is str else "N", help=f"{text}; default: {shown}"
+        )
+    for name, text in SWITCHES.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,6 +52,6 @@ def run(args: argparse.Namespace) -> int:
     from vlm_jax.simulator import SimulatorConfig, dataset_info, make_procedure, procedure_ids
 
     given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
-    config = SimulatorConfig(**given)
+    config = SimulatorConfig(**given, **{name: getattr(args, name) for name in SWITCHES})
     write_dataset(args.out, dataset_info(config), procedure_ids(config), lambda id: make_procedure(config, id))
     return 0

@@ -4,6 +4,7 @@ Layout of the directory:
   procedures.jsonl, videos.jsonl, activities.jsonl, sentences.jsonl   the small tables
   frames.array_record-*, features.json, dataset_info.json             the frames, as TFDS reads them
   frames.npz                                                          the frames' columns without their images
+  README.md                                                           the card: what is in it, for people
   dataset.json                                                        what is true of the whole; written last
 
 While a build is under way `build/` holds its arguments and the rows of the finished procedures; a directory without
@@ -27,6 +28,7 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 from vlm_jax.contract import DatasetInfo, Frame, ProcedureBundle, Tables
 from vlm_jax.data import tables as rows
 from vlm_jax.data import tfds_layout
+from vlm_jax.data.card import CARD, dataset_card
 from vlm_jax.data.files import (
     TEMPORARY,
     disk_faults,
@@ -236,7 +238,7 @@ def _write_shard(shard: Path, frames: Iterable[Frame], bar: Progress) -> list[Fr
             if writer is None:
                 writer = array_record_module.ArrayRecordWriter(str(temporary), tfds_layout.WRITER_OPTIONS)
             writer.write(tfds_layout.serialise(frame))
-            light.append(dataclasses.replace(frame, image=b""))
+            light.append(dataclasses.replace(frame, image=b"", mask=None, depth=None))
             bar.tick()
         if writer is not None:
             writer.close()
@@ -265,10 +267,13 @@ def _finish(directory: Path, info: DatasetInfo, parts: Sequence[dict[str, Any]],
     for name in rows.TABLES:
         write_bytes(directory / f"{name}.jsonl", rows.dump_rows(getattr(tables, name)))
     write_bytes(directory / "frames.npz", frames.to_npz())
-    write_bytes(directory / "features.json", to_json(tfds_layout.features_json(len(info.labels)), indent=2))
+    write_bytes(
+        directory / "features.json", to_json(tfds_layout.features_json(len(info.labels), info.extras), indent=2)
+    )
     lengths, n_bytes = [s["records"] for s in shards], sum(s["bytes"] for s in shards)
     write_bytes(
         directory / "dataset_info.json", to_json(tfds_layout.dataset_info_json(info, lengths, n_bytes), indent=2)
     )
+    write_bytes(directory / CARD, dataset_card(info, tables, frames).encode())
     write_bytes(directory / "dataset.json", to_json(arguments | {"shards": shards}, indent=2))
     shutil.rmtree(directory / BUILD)

@@ -10,6 +10,7 @@ from typing import Any
 
 from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureBundle, Sentence, Tables, Video
 from vlm_jax.data.files import to_json
+from vlm_jax.data.tfds_layout import EXTRAS
 from vlm_jax.errors import UserError
 
 TABLES: dict[str, type] = {
@@ -133,4 +134,15 @@ def checked_frames(bundle: ProcedureBundle, info: DatasetInfo) -> Iterator[Frame
             )
         if not frame.image.startswith(b"\xff\xd8"):
             raise UserError(f"frame '{frame.uid}' is not a JPEG: encode images as JPEG before they are stored")
+        _check_extras(frame, info)
         yield frame
+
+
+def _check_extras(frame: Frame, info: DatasetInfo) -> None:
+    for name in EXTRAS:
+        value = getattr(frame, name)
+        if (value is not None) != (name in info.extras):
+            said = "not in" if value is not None else "in"
+            raise UserError(f"frame '{frame.uid}': {name} is {said} the data set's extras {list(info.extras)}")
+        if value is not None and not value.startswith(b"\x89PNG"):
+            raise UserError(f"frame '{frame.uid}': its {name} is not a PNG")

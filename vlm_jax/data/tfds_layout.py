@@ -49,19 +49,29 @@ def _tensor(dtype: str, *shape: int) -> dict[str, Any]:
     }
 
 
-def features_json(n_labels: int) -> dict[str, Any]:
-    """The content of features.json for `n_labels` landmarks."""
-    image = {"shape": {"dimensions": ["-1", "-1", "3"]}, "dtype": "uint8", "encodingFormat": "jpeg"}
+def _image(dtype: str, channels: int, encoding: str) -> dict[str, Any]:
+    shape = {"dimensions": ["-1", "-1", str(channels)]}
+    image = {"shape": shape, "dtype": dtype, "encodingFormat": encoding}
+    return {"pythonClassName": f"{_FEATURES}image_feature.Image", "image": image}
+
+
+EXTRAS: dict[str, dict[str, Any]] = {"mask": _image("uint8", 1, "png"), "depth": _image("uint16", 1, "png")}
+"""What frames may carry beside their images (`DatasetInfo.extras`)."""
+
+
+def features_json(n_labels: int, extras: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of features.json for `n_labels` landmarks; `extras` of `EXTRAS`."""
     features = {
         "activity": _text(),
         "assessable": _tensor("bool"),
         "fractions": _tensor("float32", n_labels),
-        "image": {"pythonClassName": f"{_FEATURES}image_feature.Image", "image": image},
+        "image": _image("uint8", 3, "jpeg"),
         "procedure": _text(),
         "pts_ms": _tensor("int64"),
         "uid": _text(),
         "video": _text(),
         "visible": _tensor("int8", n_labels),
+        **{name: EXTRAS[name] for name in extras},
     }
     return {
         "pythonClassName": f"{_FEATURES}features_dict.FeaturesDict",
@@ -96,6 +106,9 @@ def serialise(frame: Frame) -> bytes:
         feature[name].bytes_list.value.append(getattr(frame, name).encode())
     feature["activity"].bytes_list.value.append((frame.activity or "").encode())
     feature["image"].bytes_list.value.append(frame.image)
+    for name in EXTRAS:
+        if (extra := getattr(frame, name)) is not None:
+            feature[name].bytes_list.value.append(extra)
     feature["pts_ms"].int64_list.value.append(frame.pts_ms)
     feature["assessable"].int64_list.value.append(int(frame.assessable))
     feature["visible"].int64_list.value.extend(IGNORE_LABEL if v is None else v for v in frame.visible)

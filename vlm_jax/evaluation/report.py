@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vlm_jax.contract import is_simulated
 from vlm_jax.evaluation.intervals import Estimate
 from vlm_jax.evaluation.report_plots import Bar, bars, curves, number
 from vlm_jax.evaluation.report_samples import card, pick
@@ -36,7 +37,7 @@ class Page:
     Attributes:
       metrics: as in metrics.json.
       curves: {source: {class: (score float[U], truth bool[U])}}.
-      worlds: {source: real or simulated}.
+      worlds: {source: its full world: real, or simulated with what sets it apart and by which simulator}.
       thresholds: by scoped label name.
       notices: what the data room wants read beside the scores (an optimistic split, say).
     """
@@ -54,9 +55,11 @@ class Page:
         return list(dict.fromkeys(key.split("/", 1)[0] for key in self.metrics))
 
     def title(self) -> str:
-        simulated = [s for s in self.sources() if self.worlds[s] == "simulated"]
-        mark = "simulated data" if len(simulated) == len(self.sources()) else "partly simulated data"
-        return f"{self.name} on the {self.split} split" + (f" – {mark}" if simulated else "")
+        worlds = [self.worlds[s] for s in self.sources() if is_simulated(self.worlds[s])]
+        mark = "simulated data" if len(worlds) == len(self.sources()) else "partly simulated data"
+        more = ", ".join(dict.fromkeys(filter(None, (w.partition(", ")[2] for w in worlds))))
+        mark += f" ({more})" if more else ""
+        return f"{self.name} on the {self.split} split" + (f" – {mark}" if worlds else "")
 
 
 def report_html(page: Page, rows: Sequence[Mapping[str, Any]], image_of: Callable[[int], bytes | None]) -> str:
@@ -82,11 +85,11 @@ def report_html(page: Page, rows: Sequence[Mapping[str, Any]], image_of: Callabl
 def _source(page: Page, source: str, rows: Sequence[Mapping[str, Any]], image_of: Callable[[int], bytes | None]) -> str:
     world = page.worlds[source]
     tasks = list(dict.fromkeys(k.split("/")[1] for k in page.metrics if k.startswith(source + "/")))
-    parts = [f'<section><h2>{escape(source)} <span class="world">{world}</span></h2>']
+    parts = [f'<section><h2>{escape(source)} <span class="world">{escape(world)}</span></h2>']
     for task in tasks:
         parts.append(_task(page, source, task))
     cards = "".join(card(row, image_of(row["row"])) for row in pick(rows, source))
-    parts.append(f"<h3>Samples, {world}</h3><p class='note'>Words that differ from the truth are marked.</p>")
+    parts.append(f"<h3>Samples, {escape(world)}</h3><p class='note'>Words that differ from the truth are marked.</p>")
     parts.append(f'<div class="cards">{cards}</div></section>')
     return "".join(parts)
 
@@ -96,7 +99,7 @@ def _task(page: Page, source: str, task: str) -> str:
     own = {k.removeprefix(prefix): v for k, v in page.metrics.items() if k.startswith(prefix)}
     any_entry = next(iter(own.values()))
     size = f"{counted(any_entry['n_units'], any_entry['unit'])}, {counted(any_entry['n_groups'], 'group')}"
-    parts = [f'<h3>{_TASKS[task]}</h3><p class="note">{size}, {page.worlds[source]}.</p>', _table(own)]
+    parts = [f'<h3>{_TASKS[task]}</h3><p class="note">{size}, {escape(page.worlds[source])}.</p>', _table(own)]
     if task == "landmarks":
         world = page.worlds[source]
         parts.append(bars(_bars(own), f"F1 by landmark, {source} ({world})", "all positive (trivial)"))

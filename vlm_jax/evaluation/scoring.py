@@ -33,6 +33,7 @@ class Scope:
     n_groups: int
     group_level: str
     classes: Mapping[str, Support] = field(default_factory=dict)
+    simulator: str = ""
 
     def entry(self, estimate: Estimate, name: str = "") -> dict[str, Any]:
         """What stands under metric `name`; one of a class counts the units and groups in which it is known."""
@@ -47,6 +48,7 @@ class Scope:
             "group_level": self.group_level,
             "unit": UNIT_NAMES[self.task],
             "world": self.world,
+            **({"simulator": self.simulator} if self.simulator else {}),
         }
 
     def entries(self, samples: Samples, names: Iterable[str] | None = None, within: str = "") -> Metrics:
@@ -64,7 +66,8 @@ class Scorer:
       thresholds: by scoped label name.
       training: one record a unit of the training split, by task; what trivial systems are fitted on.
       label_counts: int[C] positives and negatives in training.
-      worlds: {source: real or simulated}.
+      worlds: {source: real, simulated, or simulated with what sets it apart}.
+      simulators: {source: version and hash of its simulator, "" for none}.
       group_levels: {source: patient, procedure or sequence}, what intervals are resampled by.
     """
 
@@ -77,6 +80,7 @@ class Scorer:
     similarities: tuple[Similarity, ...] = ()
     resamples: int = 1000
     seed: int = 0
+    simulators: Mapping[str, str] = field(default_factory=dict)
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = field(default_factory=dict)
 
     def score(self, units: Mapping[str, Sequence[Unit]], answers: Mapping[str, Answers]) -> Metrics:
@@ -97,7 +101,8 @@ class Scorer:
         self, source: str, task: str, n_units: int, groups: Groups, classes: Mapping[str, Support] | None = None
     ) -> Scope:
         world, level = self.worlds[source], self.group_levels[source]
-        return Scope(source, task, world, n_units, len(groups), level, classes or {})
+        simulator = self.simulators.get(source, "")
+        return Scope(source, task, world, n_units, len(groups), level, classes or {}, simulator)
 
     # --- Landmarks --------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ def table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         own = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
         about = next(iter(own.values()))
         size = f"{counted(about['n_units'], about['unit'])}, {counted(about['n_groups'], 'group')}, {about['world']}"
+        size += f", {about['simulator']}" if about.get("simulator") else ""
         lines += ["", f"{scope[0]} / {scope[1]} ({size})"]
         lines += [_line(name, own) for name in SHOWN if name in own]
         if own.get("undefined_classes", {}).get("names"):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
@@ -16,7 +15,8 @@ from vlm_jax.simulator.findings import EMPTY, FINDINGS
 from vlm_jax.simulator.keyword import Keyword
 from vlm_jax.simulator.keywords import CORE, CROSSED, KEYWORDS, REVISED
 from vlm_jax.simulator.plan import Plan, PlannedActivity, stream
-from vlm_jax.simulator.scene import shown
+from vlm_jax.simulator.scene import shown as trace_shows
+from vlm_jax.simulator.worlds import Account, Case, cases
 
 MAX_WORDS = 24
 MAX_SENTENCES, MIN_SENTENCES = 45, 10
@@ -106,6 +106,13 @@ def word(code: str, side: str, value: str | None, surgeon: int) -> str:
     return (f"{side}: {text}", f"{text} on the {side}", f"{text}, {side} side", f"{side} {text}")[surgeon % 4]
 
 
+def wordings(code: str, side: str, value: str | None, surgeon: int) -> tuple[str, tuple[str, ...]]:
+    """(the surgeon's sentence, how up to three others would have worded it)."""
+    text = word(code, side, value, surgeon)
+    others = [word(code, side, value, (surgeon + k) % anatomy.N_SURGEONS) for k in range(1, anatomy.N_SURGEONS)]
+    return text, tuple(dict.fromkeys(other for other in others if other != text))[:MAX_REFERENCES]
+
+
 def _spoken(value: str | None, side: str) -> str:
     if value == "towards this side":
         return side
@@ -114,29 +121,36 @@ def _spoken(value: str | None, side: str) -> str:
     return value or ""
 
 
-def write_report(config: SimulatorConfig, plan: Plan, labels: Sequence[frozenset[int]]) -> list[Statement]:
+def write_report(
+    config: SimulatorConfig, plan: Plan, labels: Sequence[frozenset[int]], shown: Sequence[Case] | None = None
+) -> list[Statement]:
     """The sentences in the report's order. `labels[i]` are the landmarks of activity i's reference view.
 
     An activity is the evidence of at most one sentence. A finding is reported only where its landmark is in the
-    reference view and its trace shows, so every visual sentence is true of its evidence.
+    reference view and its trace shows; except in the worlds of `worlds`, every visual sentence is true of its evidence.
+    `shown` are the activities with their operations, where they are not all the plan's own.
     """
-    rng = stream(config, plan.index, 5)
+    rng, account = stream(config, plan.index, 5), Account(config, plan)
+    shown = cases(config, plan) if shown is None else shown
+    about = {activity.index: account.subject(own) for own, activity in shown}
+    units: dict[tuple[str, int], list[PlannedActivity]] = {}
+    for _, activity in shown:
+        units.setdefault((activity.side, activity.step), []).append(activity)
     told: dict[int, Statement] = {}
     omitted: dict[int, Statement] = {}
-    for _, group in groupby(plan.activities, key=lambda a: (a.side, a.step)):
-        unit = list(group)
+    for (_, step), unit in units.items():
         for keyword in CORE:
-            if unit[0].step not in keyword.steps or rng.random() > keyword.share:
+            if step not in keyword.steps or rng.random() > keyword.share:
                 continue
             free = [a for a in unit if a.index not in told and a.index not in omitted]
-            places = [a for a in free if _happens(keyword, plan, a, labels[a.index])]
+            places = [a for a in free if _happens(keyword, about[a.index], a, labels[a.index])]
             if places:
                 activity = places[int(rng.integers(len(places)))]
-                statement = _state(rng, plan, keyword, activity)
+                statement = _state(rng, about[activity.index], keyword, activity, account)
                 (omitted if rng.random() < config.omission_rate else told)[activity.index] = statement
     for index in sorted(omitted)[: max(0, MIN_SENTENCES - len(told))]:
         told[index] = omitted[index]
-    _fill(rng, plan, told)
+    _fill(rng, about, [activity for unit in units.values() for activity in unit], told, account)
     while len(told) > MAX_SENTENCES:
         del told[sorted(told)[int(rng.integers(len(told)))]]
     report = [told[index] for index in sorted(told)]
@@ -146,14 +160,20 @@ def write_report(config: SimulatorConfig, plan: Plan, labels: Sequence[frozenset
     return report
 
 
-def _fill(rng: np.random.Generator, plan: Plan, told: dict[int, Statement]) -> None:
+def _fill(
+    rng: np.random.Generator,
+    about: Mapping[int, Plan],
+    activities: Sequence[PlannedActivity],
+    told: dict[int, Statement],
+    account: Account,
+) -> None:
     """A short recording still yields a report of ten sentences: what may be said at any time."""
     navigation = KEYWORDS["navigation check"][0]
-    for activity in plan.activities:
+    for activity in sorted(activities, key=lambda a: a.index):
         if len(told) >= MIN_SENTENCES:
             return
         if activity.index not in told:
-            told[activity.index] = _state(rng, plan, navigation, activity)
+            told[activity.index] = _state(rng, about[activity.index], navigation, activity, account)
 
 
 def _happens(keyword: Keyword, plan: Plan, activity: PlannedActivity, labels: frozenset[int]) -> bool:
@@ -164,7 +184,7 @@ def _happens(keyword: Keyword, plan: Plan, activity: PlannedActivity, labels: fr
     if keyword.finding is None:
         return True
     finding = FINDINGS[keyword.finding]
-    return finding.anchor in labels and shown(finding, activity)
+    return finding.anchor in labels and trace_shows(finding, activity)
 
 
 def _needed(needs: str, keyword: Keyword, plan: Plan, activity: PlannedActivity) -> bool:
@@ -183,16 +203,17 @@ def _needed(needs: str, keyword: Keyword, plan: Plan, activity: PlannedActivity)
     }[needs]
 
 
-def _state(rng: np.random.Generator, plan: Plan, keyword: Keyword, activity: PlannedActivity) -> Statement:
+def _state(
+    rng: np.random.Generator, plan: Plan, keyword: Keyword, activity: PlannedActivity, account: Account
+) -> Statement:
     code = _draw_code(rng, keyword.code, plan.revision)
-    value = None if keyword.finding is None else plan.traits[activity.side, keyword.finding]
-    text = word(code, activity.side, value, plan.surgeon)
-    others = [
-        word(code, activity.side, value, (plan.surgeon + k) % anatomy.N_SURGEONS) for k in range(1, anatomy.N_SURGEONS)
-    ]
-    references = tuple(dict.fromkeys(other for other in others if other != text))[:MAX_REFERENCES]
+    value, true = None, True
+    if keyword.finding is not None:
+        value, true = account.value(plan, activity.side, keyword.finding, keyword.needs == "present")
+    text, references = wordings(code, account.side(activity.side), value, plan.surgeon)
     if value is not None:
-        return Statement(code, activity, text, references, "absent" if value == EMPTY else "seen", "visual")
+        status = "absent" if value == EMPTY else "seen"
+        return Statement(code, activity, text, references, status, "visual" if true else "none")
     ungrounded = keyword.status == "history" or keyword.code == "no complication"
     return Statement(code, activity, text, references, keyword.status, "none" if ungrounded else "procedural")
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vlm_jax.simulator import anatomy
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.surgery import SideState
 
@@ -46,6 +45,7 @@ class Plan:
 
     index: int
     surgeon: int
+    centre: int
     sides: tuple[str, ...]
     revision: bool
     septoplasty: str
@@ -54,8 +54,3 @@ class Plan:
     draf: dict[str, str]
     traits: dict[tuple[str, str], str]
     activities: tuple[PlannedActivity, ...] = field(default=())
-
-    @property
-    def centre(self) -> int:
-        """Two surgeons work at each of five centres."""
-        return self.surgeon * anatomy.N_CENTRES // anatomy.N_SURGEONS

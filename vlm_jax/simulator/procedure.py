@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import simplejpeg
 
 from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureBundle, Sentence, Video
 from vlm_jax.errors import UserError
-from vlm_jax.simulator import anatomy
+from vlm_jax.simulator import anatomy, pictures
 from vlm_jax.simulator.config import SimulatorConfig
+from vlm_jax.simulator.interludes import draw_interludes
 from vlm_jax.simulator.keywords import KEYWORDS
 from vlm_jax.simulator.language import Seen, describe, write_report
 from vlm_jax.simulator.plan import Plan, PlannedActivity, stream
@@ -22,7 +19,10 @@ from vlm_jax.simulator.render import Camera, Scene, Sight, render, visibility
 from vlm_jax.simulator.scene import build_scene, cameras
 from vlm_jax.simulator.stations import LAYOUTS
 from vlm_jax.simulator.steps import STEPS
+from vlm_jax.simulator.unassessable import render_unassessable
+from vlm_jax.simulator.version import code_hash, identity
 from vlm_jax.simulator.workflow import draw_plan
+from vlm_jax.simulator.worlds import Case, cases, loose_descriptions
 
 SOURCE = "fess"
 REFERENCE_SHARE = 0.5
@@ -32,30 +32,28 @@ MAX_MOVES = 4
 
 
 def dataset_info(config: SimulatorConfig) -> DatasetInfo:
-    """What is true of the whole data set, with the settings and the simulator's version in `generator`."""
+    """What is true of the whole data set, with the settings and the simulator's identity in `generator`."""
     return DatasetInfo(
         source=SOURCE,
-        world="simulated",
+        world=", ".join(("simulated", *config.peculiarities)),
         labels=anatomy.NAMES,
         licence="Apache-2.0",
         citation="Simulated functional endoscopic sinus surgery, vlm_jax.simulator; no patient is in it.",
         keywords=tuple(KEYWORDS),
-        generator={"name": "vlm_jax.simulator", "version": version(), "config": config.to_json()},
+        generator={
+            "name": "vlm_jax.simulator",
+            "simulator": identity(config),
+            "version": code_hash(),
+            "config": config.to_json(),
+        },
+        extras=tuple(name for name, asked in (("mask", config.masks), ("depth", config.depth)) if asked),
     )
 
 
-@functools.cache
-def version() -> str:
-    """sha256 of the simulator's source code: data made by other code is other data."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
 def procedure_ids(config: SimulatorConfig) -> tuple[str, ...]:
-    """Ids in order; they hold the seed, so that data sets of two seeds can be mixed."""
-    return tuple(f"{SOURCE}-{config.seed}-{index:05d}" for index in range(config.procedures))
+    """Ids in order; they hold what sets the world apart and the seed, so that data sets of two seeds can be mixed."""
+    world = "".join(f"{word}-" for text in config.peculiarities for word in text.split())
+    return tuple(f"{SOURCE}-{world}{config.seed}-{index:05d}" for index in range(config.procedures))
 
 
 def make_procedure(config: SimulatorConfig, id: str) -> ProcedureBundle:
@@ -69,14 +67,19 @@ def make_procedure(config: SimulatorConfig, id: str) -> ProcedureBundle:
         raise UserError(f"procedure {id!r} is not of this simulation: ids go from {ids[0]} to {ids[-1]}")
     plan = draw_plan(config, ids.index(id))
     video = f"{id}-v0"
-    views = _look(config, plan)
-    statements = write_report(config, plan, [view.labels for view in views])
+    shown = cases(config, plan)
+    views = look(config, shown)
+    statements = write_report(config, plan, [view.labels for view in views], shown)
+    loose = [None if case is None else look(config, [case])[0].description for case in loose_descriptions(config, plan)]
+    rows = [view.row(id, video) for view in views]
     return ProcedureBundle(
         procedure=Procedure(
             id, f"{id}-patient", SOURCE, f"centre-{plan.centre}", f"surgeon-{plan.surgeon}", plan.sides
         ),
         videos=(Video(id=video, procedure=id, fps=config.fps),),
-        activities=tuple(view.row(id, video) for view in views),
+        activities=tuple(
+            row if text is None else replace(row, description=text) for row, text in zip(rows, loose, strict=True)
+        ),
         sentences=tuple(
             Sentence(
                 id=f"{id}-s{k:03d}",
@@ -91,24 +94,50 @@ def make_procedure(config: SimulatorConfig, id: str) -> ProcedureBundle:
             )
             for k, s in enumerate(statements)
         ),
-        frames=_frames(config, id, video, views),
+        frames=_frames(config, id, video, plan, views),
     )
 
 
-def _look(config: SimulatorConfig, plan: Plan) -> list[View]:
+def look(config: SimulatorConfig, shown: Sequence[Case]) -> list[View]:
     """Every activity's view. An activity ends where the configuration changes: where the next one would read the same,
     the endoscope moves on a little, a few times at most."""
     views: list[View] = []
-    for planned in plan.activities:
+    for plan, planned in shown:
         view = View(config, plan, planned)
         for attempt in range(MAX_MOVES):
             if not views or view.description != views[-1].description:
                 break
-            step = stream(config, plan.index, 6, planned.index, attempt).normal(0, 0.15, 2)
-            pan = np.clip(np.array(view.activity.pan) + step, -0.3, 0.3)
-            view = View(config, plan, replace(planned, pan=(float(pan[0]), float(pan[1]))))
+            view = View(config, plan, moved_on(config, plan, planned, view.activity, attempt))
         views.append(view)
     return views
+
+
+def moved_on(
+    config: SimulatorConfig, plan: Plan, planned: PlannedActivity, last: PlannedActivity, attempt: int
+) -> PlannedActivity:
+    """`planned` with the pose of `last` moved on a little."""
+    step = stream(config, plan.index, 6, planned.index, attempt).normal(0, 0.15, 2)
+    pan = np.clip(np.array(last.pan) + step, -0.3, 0.3)
+    return replace(planned, pan=(float(pan[0]), float(pan[1])))
+
+
+def reference_view(activity: PlannedActivity, sight: Sight) -> tuple[frozenset[int], str]:
+    """(labels, description) of an activity of which `sight` shows all frames, or some evenly spread ones."""
+    often = sight.visible.mean(axis=0) >= REFERENCE_SHARE
+    labels = frozenset(int(n) + 1 for n in np.flatnonzero(often))
+    seen = []
+    for number in named_in_order(activity.region, labels):
+        frames = sight.visible[:, number - 1]
+        centre = sight.centres[frames, number - 1].mean(axis=0)
+        share = float(sight.share[frames, number - 1].mean())
+        seen.append(Seen(number, share, (float(centre[0]), float(centre[1]))))
+    return labels, describe(activity, seen)
+
+
+def named_in_order(region: str, labels: frozenset[int]) -> list[int]:
+    """The landmarks of a view in the order of its layout, then others by number."""
+    layout = [place.landmark for place in LAYOUTS[region] if place.landmark in labels]
+    return layout + sorted(labels.difference(layout))
 
 
 class View:
@@ -119,9 +148,7 @@ class View:
         self.scene: Scene = build_scene(config, plan, activity)
         self.path: list[Camera] = cameras(config, plan, activity)
         self.sight: Sight = visibility(self.scene, self.path)
-        often = self.sight.visible.mean(axis=0) >= REFERENCE_SHARE
-        self.labels = frozenset(int(n) + 1 for n in np.flatnonzero(often))
-        self.description: str = describe(activity, self._seen())
+        self.labels, self.description = reference_view(activity, self.sight)
 
     def row(self, procedure: str, video: str) -> Activity:
         """The activities table's row."""
@@ -139,31 +166,27 @@ class View:
             description=self.description,
         )
 
-    def _seen(self) -> list[Seen]:
-        seen = []
-        for number in (place.landmark for place in LAYOUTS[self.activity.region]):
-            if number in self.labels:
-                frames = self.sight.visible[:, number - 1]
-                centre = self.sight.centres[frames, number - 1].mean(axis=0)
-                share = float(self.sight.share[frames, number - 1].mean())
-                seen.append(Seen(number, share, (float(centre[0]), float(centre[1]))))
-        return seen
-
     def kept(self) -> list[int]:
         """Natural frames that are written: thinned evenly about the middle, at least one."""
-        c = self.config
-        rate = min(1.0, c.frames_per_procedure / (c.activities_per_procedure * c.activity_seconds * c.fps))
         n = self.activity.frames
-        keep = n if rate == 1 else max(1, min(n, round(n * rate)))
+        keep = max(1, min(n, round(n * thinning(self.config))))
         return [int((k + 0.5) * n / keep) for k in range(keep)]
 
 
-def _frames(config: SimulatorConfig, id: str, video: str, views: list[View]) -> Iterator[Frame]:
+def thinning(config: SimulatorConfig) -> float:
+    """Share of the natural frames that is written (0-1)."""
+    natural = config.activities_per_procedure * config.activity_seconds * config.fps
+    return min(1.0, config.frames_per_procedure / natural)
+
+
+def _frames(config: SimulatorConfig, id: str, video: str, plan: Plan, views: list[View]) -> Iterator[Frame]:
+    """The frames of a procedure in time: those of each activity, then those of the interludes after it."""
+    lost = _lost_frames(config, id, video, plan)
+    waiting = next(lost, None)
     for view in views:
         a = view.activity
         for k in view.kept():
-            rgb, _ = render(view.scene, view.path[k])
-            image = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), config.jpeg_quality, "RGB", "420")
+            rgb, ids, *more = render(view.scene, view.path[k])
             yield Frame(
                 uid=f"{id}-a{a.index:04d}-f{k:04d}",
                 procedure=id,
@@ -171,7 +194,41 @@ def _frames(config: SimulatorConfig, id: str, video: str, views: list[View]) -> 
                 pts_ms=a.t0 + round(k * 1000 / config.fps),
                 activity=f"{id}-a{a.index:04d}",
                 assessable=True,
-                image=image,
+                image=pictures.jpeg(rgb, config.jpeg_quality),
                 visible=tuple(1 if v else 0 for v in view.sight.visible[k]),
                 fractions=tuple(round(float(f), 5) for f in view.sight.fractions[k]),
+                mask=pictures.png(ids) if config.masks else None,
+                depth=pictures.png(pictures.hundredths(more[0])) if config.depth else None,
             )
+        while waiting is not None and waiting[0] == a.index:
+            yield waiting[1]
+            waiting = next(lost, None)
+
+
+def _lost_frames(config: SimulatorConfig, id: str, video: str, plan: Plan) -> Iterator[tuple[int, Frame]]:
+    """(activity before it, frame) of the interludes, thinned evenly like all frames; uids name the kind."""
+    every = [(item, k) for item in draw_interludes(config, plan) for k in range(item.frames)]
+    keep = min(len(every), round(len(every) * thinning(config)))
+    nothing = (None,) * len(anatomy.LANDMARKS)
+    black = np.zeros((config.image_size, config.image_size), np.uint8)
+    for place in range(keep):
+        item, k = every[int((place + 0.5) * len(every) / keep)]
+        rgb = render_unassessable(
+            item.kind, config.image_size, plan.centre, (config.seed, plan.index, 9, item.index, k)
+        )
+        yield (
+            item.after,
+            Frame(
+                uid=f"{id}-x{item.index:04d}-{item.kind}-f{k:04d}",
+                procedure=id,
+                video=video,
+                pts_ms=item.t0 + round(k * 1000 / config.fps),
+                activity=None,
+                assessable=False,
+                image=pictures.jpeg(rgb, config.jpeg_quality),
+                visible=nothing,
+                fractions=nothing,
+                mask=pictures.png(black) if config.masks else None,
+                depth=pictures.png(black.astype(np.uint16)) if config.depth else None,
+            ),
+        )

@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from vlm_jax.simulator import anatomy, findings, stations
+from vlm_jax.simulator import anatomy, findings, stations, stress
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.plan import Plan, PlannedActivity, stream
 from vlm_jax.simulator.steps import STEPS, Step
@@ -50,10 +50,12 @@ def draw_plan(config: SimulatorConfig, index: int) -> Plan:
     count = n_activities(config, index)
     first = str(rng.choice(anatomy.SIDES))
     both = rng.random() < min(0.8, max(0.0, (count - 24) / 24))
-    sides = (first, _other(first)) if both else (first,)
+    sides = (first, other_side(first)) if both else (first,)
+    surgeon = _stratum(config, index, 2)
     plan = Plan(
         index=index,
-        surgeon=_stratum(config, index, 2),
+        surgeon=surgeon,
+        centre=_centre(config, index, surgeon),
         sides=sides,
         revision=bool(rng.random() < 0.15),
         septoplasty=str(rng.choice(["", "first", "last"], p=[0.65, 0.2, 0.15])),
@@ -62,30 +64,37 @@ def draw_plan(config: SimulatorConfig, index: int) -> Plan:
         draf={
             s: str(rng.choice(["Draf I", "Draf IIa", "Draf IIb", "Draf III"], p=[0.4, 0.52, 0.05, 0.03])) for s in sides
         },
-        traits=_draw_traits(config, rng, sides),
+        traits=draw_traits(config, rng, sides),
     )
     return replace(plan, activities=tuple(_draw_activities(config, rng, plan, count)))
 
 
-def _other(side: str) -> str:
+def _centre(config: SimulatorConfig, index: int, surgeon: int) -> int:
+    """Two surgeons work at each of five centres; where reports tell nothing of the image, the surgeon is no hint."""
+    place = _stratum(config, index, 3) if config.world == "reports_independent" else surgeon
+    return place * anatomy.N_CENTRES // anatomy.N_SURGEONS
+
+
+def other_side(side: str) -> str:
+    """Left for right, right for left."""
     return "right" if side == "left" else "left"
 
 
-def _draw_traits(
+def draw_traits(
     config: SimulatorConfig, rng: np.random.Generator, sides: tuple[str, ...]
 ) -> dict[tuple[str, str], str]:
+    """One patient's findings and complications: (side, finding) -> value; complications on an operated side."""
     traits = {}
     for side in anatomy.SIDES:
-        for name, finding in findings.FINDINGS.items():
-            values = list(finding.values)
-            weights = np.array([probability for probability, _ in finding.values.values()])
-            traits[side, name] = values[int(rng.choice(len(values), p=weights / weights.sum()))]
+        for name in findings.FINDINGS:
+            rates = stress.value_rates(config, name)
+            traits[side, name] = list(rates)[int(rng.choice(len(rates), p=list(rates.values())))]
     # A septum that bulges into one side leaves the other: one draw serves both.
     opposite = {"towards this side": "towards the other side", "towards the other side": "towards this side"}
     traits["right", "septum"] = opposite.get(traits["left", "septum"], findings.EMPTY)
     for name, value, rate in (
-        ("orbital fat", "orbital fat", config.breach_rate),
-        ("leak", "clear fluid", config.leak_rate),
+        ("orbital fat", "orbital fat", stress.complication_rate(config, "breach")),
+        ("leak", "clear fluid", stress.complication_rate(config, "leak")),
     ):
         if rng.random() < rate:
             traits[sides[int(rng.integers(len(sides)))], name] = value
@@ -120,7 +129,7 @@ def draw_steps(rng: np.random.Generator, back_to_front: bool) -> tuple[int, ...]
 
 def _draw_units(rng: np.random.Generator, plan: Plan, count: int) -> list[tuple[str, int, int]]:
     """(side, step, number of activities) in the order in which they happen; they add up to `count`."""
-    units = [(side, 0) for side in (plan.sides[0], _other(plan.sides[0]))]
+    units = [(side, 0) for side in (plan.sides[0], other_side(plan.sides[0]))]
     for side in plan.sides:
         units += [(side, step) for step in draw_steps(rng, plan.back_to_front)]
     units = units[:count]

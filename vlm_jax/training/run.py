@@ -91,6 +91,7 @@ def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "world": info.world,
+            "simulator": info.simulator,
             "licence": info.licence,
             "fingerprint": "+".join(prints[name]),
             "groups": {split: groups[split][name] for split in USED},
