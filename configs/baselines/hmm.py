@@ -11,9 +11,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from vlm_jax.config.presets import choose
 from vlm_jax.config.schema import Config
-from vlm_jax.config.values import suggest
-from vlm_jax.errors import UserError
 
 STILL = ("rotate", "scale", "translate", "brightness", "contrast", "saturation", "hue")
 
@@ -58,7 +57,4 @@ def get_config(arg: str = "") -> ConfigDict:
     Raises:
       UserError: an unknown preset.
     """
-    name = arg.strip() or "full"
-    if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}{suggest(name, PRESETS)}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]()
+    return choose(PRESETS, arg)

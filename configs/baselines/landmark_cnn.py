@@ -11,9 +11,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from vlm_jax.config.presets import choose
 from vlm_jax.config.schema import Config
-from vlm_jax.config.values import suggest
-from vlm_jax.errors import UserError
 
 
 def resnet50() -> ConfigDict:
@@ -84,7 +83,4 @@ def get_config(arg: str = "") -> ConfigDict:
     Raises:
       UserError: an unknown preset.
     """
-    preset = arg.strip() or "resnet50"
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}{suggest(preset, PRESETS)}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[preset]()
+    return choose(PRESETS, arg)

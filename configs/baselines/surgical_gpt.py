@@ -12,8 +12,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from vlm_jax.config.presets import choose
 from vlm_jax.config.schema import Config
-from vlm_jax.config.values import suggest
 from vlm_jax.errors import UserError
 
 POSITIONS = ("none", "zero", "ordered")
@@ -101,10 +101,8 @@ def get_config(arg: str = "") -> ConfigDict:
     Raises:
       UserError: an unknown preset or mode.
     """
-    preset, *options = [part.strip() for part in (arg or "resnet18").split(",")]
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}{suggest(preset, PRESETS)}: choose one of {', '.join(PRESETS)}")
-    config = PRESETS[preset]()
+    preset, *options = [part.strip() for part in arg.split(",")]
+    config = choose(PRESETS, preset)
     for option in options:
         key, _, mode = option.partition("=")
         if key != "positions" or mode not in POSITIONS:

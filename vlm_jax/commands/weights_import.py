@@ -19,7 +19,6 @@ OURS = "vlm_jax"
 """The layout of our own exports: a whole system, not a part of one."""
 
 _WITH_WORDS = ("text_encoder", "gpt")
-_PARTS = ("image_encoder", "backbone", *_WITH_WORDS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all is written; 2, and nothing is, where anything does not fit."""
     from vlm_jax.commands.work_directory import work_directory
     from vlm_jax.weights.importer import import_weights
+    from vlm_jax.weights.init import PARTS
     from vlm_jax.weights.readers import read_weights
     from vlm_jax.weights.store import write_imported
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     for key, why in imported.dropped:
         print(f"dropped {key}: {why}", file=sys.stderr)
     count = len(found.arrays)
-    use = f"; use --config.model.{imported.part}.init={out}" if imported.part in _PARTS else ""
+    use = f"; use --config.model.{imported.part}.init={out}" if imported.part in PARTS else ""
     print(f"{count} arrays of layout {args.layout} in {out}{use}")
     return 0
 

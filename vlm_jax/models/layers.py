@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -39,17 +39,18 @@ def drop_branches(key: jax.Array, x: jax.Array, rate: jax.Array | float) -> jax.
 
 
 class Mlp(nn.Module):
-    """Two linear layers with the exact (erf) GELU between them."""
+    """Two linear layers, the exact (erf) GELU or another activation between them."""
 
     width: int
     hidden: int
     dtype: jnp.dtype = jnp.float32
+    activation: Callable[[jax.Array], jax.Array] = gelu
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = initializers.weights(self.width)
         x = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=init, name="up")(x)
-        return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="down")(gelu(x))
+        return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="down")(self.activation(x))
 
 
 class EncoderBlock(nn.Module):

@@ -14,6 +14,7 @@ from vlm_jax.config.schema import ModelConfig
 from vlm_jax.contract import TASKS, TEXT_TASKS
 from vlm_jax.models import initializers
 from vlm_jax.models.decoder import Decoder
+from vlm_jax.models.frames import join_frames
 from vlm_jax.models.fusion import CrossSublayer, masked_mean
 from vlm_jax.models.heads import LandmarkHead
 from vlm_jax.models.image_encoder import ImageEncoder
@@ -164,22 +165,10 @@ class Vlm(nn.Module):
     # --- Steps of encode ----------------------------------------------------------------------------------------------
 
     def _image_tokens(self, image: jax.Array, frame_mask: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Tokens of all frames side by side [B, F * P, D] and what of them is seen, bool[B, F * P].
-
-        A missing frame's tokens are the null embedding, unseen unless the example has no frame at all.
-        """
+        """Tokens of all frames side by side [B, F * P, D] and what of them is seen, bool[B, F * P]."""
         frame_mask = jnp.asarray(frame_mask)
-        b, f = frame_mask.shape
-        tokens = self.image_encoder(image.reshape(b * f, *image.shape[2:]), train=train)
-        tokens = tokens.reshape(b, f, *tokens.shape[1:])
-        null = self.null_image.astype(tokens.dtype)
-        if self.config.no_image:
-            tokens, seen = jnp.broadcast_to(null, tokens.shape), jnp.ones_like(frame_mask)
-        else:
-            tokens = jnp.where(frame_mask[:, :, None, None], tokens, null)
-            seen = frame_mask | ~frame_mask.any(axis=1, keepdims=True)
-        seen = jnp.broadcast_to(seen[:, :, None], tokens.shape[:3])
-        return tokens.reshape(b, -1, tokens.shape[-1]), seen.reshape(b, -1)
+        tokens = self.image_encoder(image.reshape(-1, *image.shape[2:]), train=train)
+        return join_frames(tokens, frame_mask, self.null_image, self.config.no_image)
 
     def _prompt_tokens(self, prompt: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """The prompts that some task reads, encoded [B, U, S, D], and their mask [B, U, S]."""

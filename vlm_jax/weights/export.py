@@ -24,9 +24,9 @@ from vlm_jax.checkpoint.meta import Meta
 from vlm_jax.checkpoint.store import Restored
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
-from vlm_jax.parallel.partition import param_name
 from vlm_jax.weights.readers import read_weights
 from vlm_jax.weights.safetensors_file import dump_safetensors
+from vlm_jax.weights.tree import flatten, nest
 
 _FAMILY = "vlm_jax.export/"
 FORMAT = _FAMILY + "1"
@@ -140,25 +140,6 @@ def n_tokens(tokenizer: str) -> int:
         return 1 + max([*values["model"]["vocab"].values(), *added])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the tokenizer is no tokenizer.json with a vocabulary ({error})") from None
-
-
-def flatten(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """{"image_encoder/norm/scale": array}."""
-    return {param_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
-
-
-def nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The nested dict that `flatten` flattened; UserError where a name is a group and an array."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *steps, last = name.split("/")
-        node = tree
-        for step in steps:
-            node = node.setdefault(step, {})
-            if not isinstance(node, dict):
-                raise UserError(f"{name!r} lies below a parameter: no names of a vlm-jax export")
-        node[last] = value
-    return tree
 
 
 def _about(meta: Meta, step: int) -> str:

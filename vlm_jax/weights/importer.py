@@ -12,11 +12,11 @@ import numpy as np
 
 from vlm_jax.config.values import suggest
 from vlm_jax.errors import UserError
-from vlm_jax.parallel.partition import param_name
 from vlm_jax.weights import interpolate
 from vlm_jax.weights import vocabulary as vocabularies
 from vlm_jax.weights.layouts import LAYOUTS
 from vlm_jax.weights.rules import Arrays, Layout, Rule, example_key
+from vlm_jax.weights.tree import flatten, nest
 
 __all__ = ["Imported", "Layout", "Rule", "import_weights"]
 
@@ -76,12 +76,12 @@ def import_weights(
     table = _table(layout)
     stripped = _strip(table, arrays)
     config = _configure(table, {key: arrays[name] for key, name in stripped.items()}, heads, layers)
-    expected = _flat({table.part: table.abstract(config)})
+    expected = flatten({table.part: table.abstract(config)})
     filled, dropped, problems = _apply(table, stripped, arrays, config)
     problems += _compare(table, stripped, filled, expected)
     if problems:
         raise UserError(_message(table, problems))
-    params = _nest(filled)
+    params = nest(filled)
     if image_size is not None:
         params, config = interpolate.resize_params(params, config, image_size)
     if vocabulary is not None:
@@ -201,19 +201,3 @@ def _message(layout: Layout, problems: list[str]) -> str:
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"
-
-
-def _flat(tree: Any) -> dict[str, Any]:
-    """{"image_encoder/norm/scale": leaf}."""
-    return {param_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
-
-
-def _nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *path, last = name.split("/")
-        node = tree
-        for step in path:
-            node = node.setdefault(step, {})
-        node[last] = value
-    return tree

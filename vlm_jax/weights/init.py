@@ -22,6 +22,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.weights.export import is_export, read_export
 from vlm_jax.weights.fit import Value, fit_part
 from vlm_jax.weights.store import is_imported, read_imported
+from vlm_jax.weights.tree import flatten
 from vlm_jax.weights.vocabulary import spellings
 
 PARTS = ("image_encoder", "text_encoder", "backbone", "gpt")
@@ -126,15 +127,6 @@ def read_source(directory: str, part: str) -> Source:
     if part not in params:
         raise UserError(f"model.{part}.init: {directory} holds {', '.join(sorted(params))}, but no {part}")
     return Source({name: np.asarray(v) for name, v in flatten(params[part]).items()}, config, tokens, label)
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-    """{"norm/scale": leaf} of a nested dict."""
-    found = {}
-    for name, value in tree.items():
-        inner = flatten(value) if isinstance(value, Mapping) else {"": value}
-        found.update({f"{name}/{rest}".rstrip("/"): leaf for rest, leaf in inner.items()})
-    return found
 
 
 def _check_structure(config: Config, part: str, source: Source) -> None:

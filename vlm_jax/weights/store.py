@@ -7,14 +7,13 @@ import json
 import os
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors.numpy
 from etils import epath
 
 from vlm_jax.errors import EnvironmentFault, UserError
-from vlm_jax.parallel.partition import param_name
 from vlm_jax.weights.importer import Imported
+from vlm_jax.weights.tree import flatten, nest
 
 FORMAT = "vlm_jax.weights/1"
 PARAMS, ABOUT, TOKENIZER = "params.safetensors", "weights.json", "tokenizer.json"
@@ -30,8 +29,8 @@ def write_imported(imported: Imported, out: str | os.PathLike[str]) -> None:
     out = epath.Path(out)
     if out.exists():
         raise UserError(f"{out} is there already: give another --out, or remove it")
-    flat = {param_name(p): v for p, v in jax.tree_util.tree_flatten_with_path(imported.params)[0]}
-    params = safetensors.numpy.save({k: np.ascontiguousarray(v, np.float32) for k, v in sorted(flat.items())})
+    flat = sorted(flatten(imported.params).items())
+    params = safetensors.numpy.save({name: np.ascontiguousarray(value, np.float32) for name, value in flat})
     about = {
         "format": FORMAT,
         "layout": imported.layout,
@@ -77,21 +76,10 @@ def read_imported(path: str | os.PathLike[str]) -> Imported:
             raise ValueError(f"{PARAMS} is not the file that was written")
         dropped = tuple((str(key), str(why)) for key, why in about["dropped"])
         config = {k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()}
-        tree = _nested(safetensors.numpy.load(params))
+        tree = nest(safetensors.numpy.load(params))
         return Imported(about["part"], about["layout"], tree, config, dropped, tokenizer, about["source_sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
             f"{path} holds no imported weights ({reason}): make it with `vlm-jax weights import --out {path}`"
         ) from None
-
-
-def _nested(flat: dict[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *steps, last = name.split("/")
-        node = tree
-        for step in steps:
-            node = node.setdefault(step, {})
-        node[last] = value
-    return tree

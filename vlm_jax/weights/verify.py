@@ -11,10 +11,11 @@ import numpy as np
 
 from vlm_jax.checkpoint.compare import require_same
 from vlm_jax.errors import UserError
-from vlm_jax.weights.export import flatten, is_export, read_export
+from vlm_jax.weights.export import is_export, read_export
 from vlm_jax.weights.layouts import LAYOUTS
 from vlm_jax.weights.readers import read_weights
 from vlm_jax.weights.store import is_imported, read_imported
+from vlm_jax.weights.tree import flatten
 
 _SHOWN = 8
 

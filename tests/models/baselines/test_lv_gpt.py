@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 import types
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ def load(path: Path, name: str) -> Any:
 
 
 oracle = load(Path(__file__).parent / "torch_lv_gpt.py", "torch_lv_gpt")
+timm_models = load(Path(__file__).parents[2] / "weights" / "timm_models.py", "timm_models").timm_models
 
 
 def model_config(vision: str, mode: str, small: bool = True, tokens: str = "patches") -> ModelConfig:
@@ -177,24 +177,6 @@ def test_published_sizes(vision, millions):
 # --- The public code --------------------------------------------------------------------------------------------------
 
 
-class _TorchvisionResNet(oracle.ResNet):
-    """torchvision's order of children, max pooling and average pooling among them, which the public code counts on."""
-
-    def __init__(self) -> None:
-        super().__init__((2, 2, 2, 2), 1)
-        named = OrderedDict(self._modules)
-        self._modules.clear()
-        for name in ("conv1", "bn1"):
-            self._modules[name] = named[name]
-        self.relu, self.maxpool = torch.nn.ReLU(), torch.nn.MaxPool2d(3, 2, 1)
-        for i in range(1, 5):
-            self._modules[f"layer{i}"] = named[f"layer{i}"]
-        self.avgpool, self.fc = torch.nn.AdaptiveAvgPool2d(1), named["fc"]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.features(x).mean((2, 3)))
-
-
 class _Random:
     """Stands in for a published model's class: random weights of the published size in place of a download."""
 
@@ -208,11 +190,12 @@ class _Random:
 
 @pytest.fixture(scope="module")
 def public():
-    """The public module, run from a clone; torchvision, which has no build here, and downloads are stood in for."""
+    """The public module, run from a clone: with timm's ResNet-18, which has the children of torchvision's in the same
+    order, and random weights of the published sizes in place of downloads."""
     if CLONE not in os.environ:
         pytest.skip(f"{CLONE} names no clone of github.com/lalithjets/SurgicalGPT")
     models = types.ModuleType("torchvision.models")
-    models.resnet18 = lambda pretrained: _TorchvisionResNet()
+    models.resnet18 = lambda pretrained: timm_models().create_model("resnet18")
     torchvision = types.ModuleType("torchvision")
     torchvision.models = models
     before = {n: sys.modules.get(n) for n in ("torchvision", "torchvision.models")}

@@ -19,6 +19,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.models import initializers
 from vlm_jax.models.baselines.gpt2 import KeysValues, empty_cache
 from vlm_jax.models.baselines.lv_gpt import WORD, ClassifierHead, LvGpt, n_vision_tokens
+from vlm_jax.models.frames import join_frames
 from vlm_jax.models.state import Cache, Outputs
 
 PROMPT_ROWS = (0, 0, 2, 3)
@@ -132,17 +133,8 @@ class SurgicalGpt(LvGpt):
 
     def _vision_tokens(self, image: jax.Array, frame_mask: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Tokens of all frames [B, F * P, D] and what of them is seen; a missing frame is the null embedding."""
-        b, f = frame_mask.shape
-        tokens = self.vision(image.reshape(b * f, *image.shape[2:]), train, frame_mask.reshape(-1))
-        tokens = tokens.reshape(b, f, *tokens.shape[1:])
-        null = self.null_image.astype(tokens.dtype)
-        if self.config.no_image:
-            tokens, seen = jnp.broadcast_to(null, tokens.shape), jnp.ones_like(frame_mask)
-        else:
-            tokens = jnp.where(frame_mask[:, :, None, None], tokens, null)
-            seen = frame_mask | ~frame_mask.any(axis=1, keepdims=True)
-        seen = jnp.broadcast_to(seen[:, :, None], tokens.shape[:3])
-        return tokens.reshape(b, -1, tokens.shape[-1]), seen.reshape(b, -1)
+        tokens = self.vision(image.reshape(-1, *image.shape[2:]), train, frame_mask.reshape(-1))
+        return join_frames(tokens, frame_mask, self.null_image, self.config.no_image)
 
     def _place_target(self, x: jax.Array, step: jax.Array, memory: PrefixMemory, train: bool) -> jax.Array:
         """Target words count on from the prompt's, or, without positions of its own for vision, from the image's."""

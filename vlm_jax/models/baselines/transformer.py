@@ -17,7 +17,7 @@ from flax import linen as nn
 from vlm_jax.config.schema import Seq2SeqConfig
 from vlm_jax.models import initializers
 from vlm_jax.models.attention import Attention, attend
-from vlm_jax.models.layers import layer_norm
+from vlm_jax.models.layers import Mlp, layer_norm
 from vlm_jax.models.state import Cache
 from vlm_jax.parallel.partition import constrain_batch
 
@@ -47,20 +47,6 @@ class TransformerMemory:
     mask: jax.Array
 
 
-class ReluMlp(nn.Module):
-    """Two linear layers with a ReLU between them."""
-
-    width: int
-    hidden: int
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        init = initializers.weights(self.width)
-        x = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=init, name="up")(x)
-        return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="down")(nn.relu(x))
-
-
 class EncoderLayer(nn.Module):
     """Self-attention and MLP; the norm follows each residual sum."""
 
@@ -75,7 +61,7 @@ class EncoderLayer(nn.Module):
         drop = nn.Dropout(self.dropout, deterministic=not train or self.dropout == 0.0)
         attention = Attention(c.width, c.heads, self.dtype, name="attention")
         x = layer_norm(EPSILON, self.dtype, "norm_1")(x + drop(attention(x, mask=mask[..., None, None, :])))
-        x = layer_norm(EPSILON, self.dtype, "norm_2")(x + drop(ReluMlp(c.width, c.mlp, self.dtype, name="mlp")(x)))
+        x = layer_norm(EPSILON, self.dtype, "norm_2")(x + drop(Mlp(c.width, c.mlp, self.dtype, nn.relu, name="mlp")(x)))
         return constrain_batch(x)
 
 
@@ -90,7 +76,7 @@ class DecoderLayer(nn.Module):
         c = self.config
         self.self_attention = Attention(c.width, c.heads, self.dtype)
         self.cross_attention = Attention(c.width, c.heads, self.dtype)
-        self.mlp = ReluMlp(c.width, c.mlp, self.dtype)
+        self.mlp = Mlp(c.width, c.mlp, self.dtype, nn.relu)
         self.norm_self = layer_norm(EPSILON, self.dtype)
         self.norm_cross = layer_norm(EPSILON, self.dtype)
         self.norm_mlp = layer_norm(EPSILON, self.dtype)
