@@ -33,13 +33,12 @@ def watch():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def imported():
+def imported(tmp_path_factory):
     """What readers import on first use is not to be taken for what a file made them do."""
+    path = tmp_path_factory.mktemp("warm") / "weights"
     for raw in files.valid_files(fuzzing.ARRAYS).values():
-        path = Path("/tmp") / f"warm-{zlib.crc32(raw)}"
         path.write_bytes(raw)
         read_weights(path)
-        path.unlink()
     for name in ("raw_unicode_escape", "latin-1", "cp437", "utf-8"):  # which pickle and zip look up by name
         "".encode(name)
 

@@ -14,6 +14,8 @@ import tokenizers
 import torch
 
 from vlm_jax.cli import main
+from vlm_jax.commands.weights_import import HELP
+from vlm_jax.weights.layouts import LAYOUTS
 from vlm_jax.weights.store import read_imported
 
 
@@ -62,10 +64,18 @@ def _renamed(name, new):
     return {new if key == name else key: array for key, array in fuzzing.ARRAYS.items()}
 
 
+def _with_layers(n):
+    """The one layer `n` times."""
+    layer = [key for key in fuzzing.ARRAYS if ".layer.0." in key]
+    more = {key.replace(".0.", f".{i}."): fuzzing.ARRAYS[key] for i in range(1, n) for key in layer}
+    return {**fuzzing.ARRAYS, **more}
+
+
 PLANTED = {
     "a misspelt key": (_renamed(QUERY, QUERY.replace("query", "qeury")), (), ["attention.self.qeury.weight", QUERY]),
     "a missing array": ({k: v for k, v in fuzzing.ARRAYS.items() if k != UP}, (), [UP]),
     "a missing layer": (fuzzing.ARRAYS, ("--layers", "2"), ["layers is 1 in this file, expected 2"]),
+    "a missing last layer": (_with_layers(3), (), ["layers is 3 in this file", "say --layers 3"]),
     "a transposed matrix": ({**fuzzing.ARRAYS, UP: fuzzing.ARRAYS[UP].T}, (), [UP, "transposed"]),
     "integers": ({**fuzzing.ARRAYS, UP: fuzzing.ARRAYS[UP].view(np.int32)}, (), [UP, "int32"]),
     "an array too much": ({**fuzzing.ARRAYS, "encoder.extra": np.ones(3, "f4")}, (), ["encoder.extra"]),
@@ -81,6 +91,36 @@ def test_what_does_not_fit_is_refused_by_its_name(name, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and all(text in error for text in says), error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_config_json_beside_the_input_tells_heads_and_layers(tmp_path, capsys):
+    assert run_import(tmp_path, _with_layers(3), "--layers", "3") == 0
+    (tmp_path / "out").rename(tmp_path / "three")
+    given = ["--layout", "bert", "--input", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
+    beside = tmp_path / "source" / "config.json"
+    for layers, code in ((4, 2), (3, 0)):
+        beside.write_text(json.dumps({"num_attention_heads": 2, "num_hidden_layers": layers}))
+        capsys.readouterr()
+        assert main(["weights", "import", *given]) == code
+    assert read_imported(tmp_path / "out").config["heads"] == 2
+    assert read_imported(tmp_path / "three").config["heads"] == 1
+    beside.write_text("3")
+    assert main(["weights", "import", *given[:-1], str(tmp_path / "other")]) == 2
+    assert "is no config.json of a model" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_there_is_refused_before_anything_is_read(tmp_path, capsys):
+    for words in (["import", "--layout", "bert", "--input", "nowhere"], ["export", "--checkpoint", "nowhere"]):
+        assert main(["weights", *words, "--out", str(tmp_path)]) == 2
+        assert capsys.readouterr().err.count("is there already: give another --out") == 1
+
+
+def test_the_help_names_every_layout_under_what_it_fills():
+    lines = [line.strip() for line in HELP.splitlines() if line.startswith("  ") and ": " in line]
+    said = {part: set(names.split(", ")) for part, names in (line.split(": ", 1) for line in lines[:-1])}
+    for part in said:
+        assert said[part] == {n for n, t in LAYOUTS.items() if t.part == part and not n.endswith("_classifier")}
+    assert set().union(*said.values()) == {name for name in LAYOUTS if not name.endswith("_classifier")}
 
 
 def test_a_vocabulary_of_another_size_is_refused(tmp_path, capsys):
@@ -100,8 +140,10 @@ def test_a_training_checkpoint_of_a_masked_autoencoder(zipped, tmp_path, capsys)
     given = ["--layout", "mae_vit", "--input", str(path), "--out", str(tmp_path / "out"), "--heads", "1"]
     assert main(["weights", "import", *given]) == 0
     error = capsys.readouterr().err
+    lines = error.splitlines()
     for key, why in (("optimizer", "beside the weights"), ("args", "argparse.Namespace"), ("mask_token", "pre-train")):
-        assert any(line.startswith(f"dropped {key}: ") and why in line for line in error.splitlines()), error
+        assert any(line.startswith("dropped ") and key in line and why in line for line in lines), error
+    assert sum("beside the weights" in line for line in lines) == 1, "one line a reason"
     dropped = dict(json.loads((tmp_path / "out" / "weights.json").read_text())["dropped"])
     assert dropped.keys() == {"optimizer", "epoch", "scaler", "args", "mask_token", "decoder_embed.weight"}
     found = read_imported(tmp_path / "out").params["image_encoder"]["class_token"]

@@ -29,9 +29,11 @@ def run(args: argparse.Namespace) -> int:
     from vlm_jax.checkpoint.store import restore_for_inference
     from vlm_jax.commands.work_directory import work_directory
     from vlm_jax.weights.export import is_export, read_export, write_export
+    from vlm_jax.weights.store import require_new
 
     where = str(work_directory(args.checkpoint, "--checkpoint"))
     out = Path(work_directory(args.out, "--out", local=True))
+    require_new(out)
     restored = read_export(where, args.step) if is_export(where) else restore_for_inference(where, args.step)
     write_export(restored.params, restored.meta, restored.step, out)
     print(f"step {restored.step} of system {restored.meta.config.system} in {out}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
+
+from vlm_jax.commands.reasons import print_by_reason
 
 HELP = """Check an export, imported weights or any file of weights: whole, complete, finite.
 
@@ -27,8 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_jax.weights.verify import verify
 
     report = verify(args.path)
-    for key, why in report.left_out:
-        print(f"left out {key}: {why}", file=sys.stderr)
+    print_by_reason("left out", report.left_out)
     print(
         f"{args.path} is in order: {report.kind}, {report.about}, {report.n_arrays} arrays, {report.n_values:,} values"
     )

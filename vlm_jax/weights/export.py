@@ -26,6 +26,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
 from vlm_jax.weights.readers import read_weights
 from vlm_jax.weights.safetensors_file import dump_safetensors
+from vlm_jax.weights.store import require_new
 from vlm_jax.weights.tree import flatten, nest
 
 _FAMILY = "vlm_jax.export/"
@@ -53,9 +54,8 @@ def write_export(params: Mapping[str, Any], meta: Meta, step: int, out: str | os
       UserError: `out` is there already, or the parameters are not those of the system in `meta`.
       OSError: it cannot be written.
     """
+    require_new(out)
     target = Path(out)
-    if target.exists():
-        raise UserError(f"'{target}' is there already: give another --out, or remove it")
     check_params(params, meta, f"of step {step}")
     texts = {
         ABOUT: _about(meta, step),

@@ -26,9 +26,8 @@ def write_imported(imported: Imported, out: str | os.PathLike[str]) -> None:
       UserError: `out` is there already.
       EnvironmentFault: it cannot be written.
     """
+    require_new(out)
     out = epath.Path(out)
-    if out.exists():
-        raise UserError(f"{out} is there already: give another --out, or remove it")
     flat = sorted(flatten(imported.params).items())
     params = safetensors.numpy.save({name: np.ascontiguousarray(value, np.float32) for name, value in flat})
     about = {
@@ -52,6 +51,12 @@ def write_imported(imported: Imported, out: str | os.PathLike[str]) -> None:
         if temporary.exists():
             temporary.rmtree()
         raise EnvironmentFault(f"cannot write {out}: {error.strerror or error}") from error
+
+
+def require_new(out: str | os.PathLike[str]) -> None:
+    """UserError where a directory or file of this name is there already."""
+    if epath.Path(out).exists():
+        raise UserError(f"'{os.fspath(out)}' is there already: give another --out, or remove it")
 
 
 def is_imported(path: str | os.PathLike[str]) -> bool:
