@@ -63,7 +63,9 @@ def test_the_agreed_names_are_there(results):
     for task in ("describe", "anticipate", "report"):
         for name in ("bleu2", "rouge_l", "exact", "cosine_tfidf", "cosine_minilm",
                      "trivial/most_frequent/bleu2", "gain/bleu2",
-                     "trivial/markov/exact", "trivial/shuffled/cosine_tfidf", "context/rolled_out/bleu2"):  # fmt: skip
+                     "trivial/markov/exact", "trivial/shuffled/cosine_tfidf", "context/rolled_out/bleu2",
+                     "factuality/precision", "factuality/landmark/recall", "factuality/contradictions",
+                     "trivial/markov/factuality/f1", "context/rolled_out/factuality/omissions"):  # fmt: skip
             assert f"toy/{task}/{name}" in metrics
     for name in ("keyword", "keyword_mode", "nearest"):
         assert f"toy/report/trivial/{name}/rouge_l" in metrics

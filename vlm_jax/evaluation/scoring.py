@@ -10,6 +10,7 @@ import numpy as np
 
 from vlm_jax.contract import TEXT_TASKS, LabelSpace, Record
 from vlm_jax.evaluation.answers import Answers
+from vlm_jax.evaluation.fact_scores import WITHIN, fact_samples, scene_samples
 from vlm_jax.evaluation.intervals import MIN_GROUPS, Estimate, Groups, Samples
 from vlm_jax.evaluation.label_scores import AVERAGES, LabelUnits, Support, label_samples
 from vlm_jax.evaluation.text_scores import TextUnits, shuffled_samples, text_samples
@@ -155,19 +156,38 @@ class Scorer:
             written = [as_scored(answer.texts[task].get(u.row, "")) for u in units]
             samples = self._text_samples(truth, written)
             metrics |= scope.entries(samples, within="" if context == "gold" else f"context/{context}")
+            metrics |= self._facts(scope, truth, units, written, "" if context == "gold" else f"context/{context}/")
             own = samples if context == "gold" else own
         assert own is not None
         trivial: dict[str, Samples] = {}
         records = [u.record for u in units]
         same = [r for r in self.training.get(task, ()) if r.source == source]
         for name, answer_fn in trivial_texts(task, same).items():
-            trivial[name] = self._text_samples(truth, answer_fn(records))
+            answers_of = answer_fn(records)
+            trivial[name] = self._text_samples(truth, answers_of)
+            metrics |= self._facts(scope, truth, units, answers_of, f"trivial/{name}/")
             metrics |= scope.entries(trivial[name], within=f"trivial/{name}")
         metrics |= _gains(scope, own, trivial, own.names)
         if self.similarities and len(units) > 1:
             written = [as_scored(answers["gold"].texts[task][u.row]) for u in units]
             floor = shuffled_samples(truth, written, resamples=self.resamples, seed=self.seed)
             metrics |= scope.entries(floor, within="trivial/shuffled")
+        return metrics
+
+    def _facts(
+        self, scope: Scope, truth: TextUnits, units: Sequence[Unit], written: Sequence[str], within: str
+    ) -> Metrics:
+        """Factuality against the references; of descriptions, against the scene, too."""
+        names = tuple(n.split("/", 1)[1] for n in self.labels.names if n.startswith(scope.source + "/"))
+        options = {"resamples": self.resamples, "seed": self.seed}
+        metrics = scope.entries(
+            fact_samples(written, truth.references, truth.groups, names, **options), within=within + WITHIN
+        )
+        if scope.task == "describe":
+            records = [u.record for u in units]
+            known = [r for r in records if r.landmarks is not None and len(r.landmarks) == len(names)]
+            scene = scene_samples(written, records, truth.groups, names, **options) if known == records else None
+            metrics |= scope.entries(scene, within=within + WITHIN) if scene is not None else {}
         return metrics
 
     def _text_samples(self, units: TextUnits, predictions: Sequence[str]) -> Samples:
