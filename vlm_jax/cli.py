@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "data build": "vlm_jax.commands.data_build",
     "data check": "vlm_jax.commands.data_check",
     "data stats": "vlm_jax.commands.data_stats",
+    "data information": "vlm_jax.commands.data_information",
     "train": "vlm_jax.commands.train",
     "evaluate": "vlm_jax.commands.evaluate",
     "predict": "vlm_jax.commands.predict",

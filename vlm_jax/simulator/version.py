@@ -20,7 +20,7 @@ SIMULATOR_VERSION = "v1"
 FROZEN: dict[str, str] = {}
 """Version -> the hash of its code; written by `freeze`."""
 
-OUTSIDE = frozenset({"version.py", "freeze.py"})
+OUTSIDE = frozenset({"version.py", "freeze.py", "forks.py", "fork_reports.py"})
 """Files that no byte of a data set depends on."""
 
 

@@ -157,7 +157,7 @@ def _draw_activities(
         previous: PlannedActivity | None = None
         for place in range(n):
             state = replace(states[side], current=number, turned=(place + 0.5) / n >= step.turn)
-            previous = _draw_activity(config, rng, side, step, state, place / n, previous, (len(activities), clock))
+            previous = draw_activity(config, rng, side, step, state, place / n, previous, (len(activities), clock))
             activities.append(previous)
             clock = previous.t1 + _gap(config, rng)
         states[side] = replace(states[side], done=states[side].done | {number})
@@ -174,7 +174,7 @@ def _gap(config: SimulatorConfig, rng: np.random.Generator) -> int:
     return 200 * round(5 * mean * math.exp(rng.normal(-0.5, 1.0)))
 
 
-def _draw_activity(
+def draw_activity(
     config: SimulatorConfig,
     rng: np.random.Generator,
     side: str,
@@ -184,6 +184,7 @@ def _draw_activity(
     previous: PlannedActivity | None,
     place: tuple[int, int],
 ) -> PlannedActivity:
+    """One activity, `progress` (0-1) into its step, after `previous` of the same step; `place` is (index, t0)."""
     region, scope = _draw_view(rng, step, state, progress, previous)
     stays = previous is not None and previous.region == region and previous.scope == scope
     pan, roll = (rng.normal(0, 0.14), rng.normal(0, 0.12)), rng.normal(0, 0.08)

@@ -1,0 +1,191 @@
+"""How much there is to know in the simulator's world: ceilings of the text tasks, entropies, information in bits.
+
+The generator is forked at many states (`simulator.forks`, `simulator.fork_reports`). Each state is one line of a file
+beside the result, so a run that was cut off goes on; the result is summed from the lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlm_jax.contract import END
+from vlm_jax.data.files import disk_faults, local_path, write_bytes
+from vlm_jax.data.progress import Progress
+from vlm_jax.errors import UserError
+from vlm_jax.evaluation.ceilings import Ceiling, ceiling, entropy_bits
+from vlm_jax.evaluation.information_sum import summary
+from vlm_jax.evaluation.units import as_scored
+from vlm_jax.simulator.config import SimulatorConfig
+from vlm_jax.simulator.fork_reports import Reports, Turn, turns
+from vlm_jax.simulator.forks import Known, Moment, Outcome, Pool, fork_current, fork_next, observe
+from vlm_jax.simulator.keywords import KEYWORDS
+from vlm_jax.simulator.procedure import dataset_info
+from vlm_jax.simulator.workflow import draw_plan
+
+PER_PLAN = 10
+"""States of each kind that are taken from one procedure."""
+FIRST = 500_000
+"""States are of procedures from this index on: none is in a data set of the same seed that anyone would make."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured: `states` of each task, `futures` of each, from `pool` procedures for what looks alike."""
+
+    states: int = 2000
+    futures: int = 200
+    pool: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("states", 1), ("futures", 4), ("pool", 1), ("seed", 0)):
+            if getattr(self, name) < low:
+                raise UserError(f"--{name} {getattr(self, name)}: give a whole number from {low}")
+
+
+def measure(config: SimulatorConfig, settings: Settings, out: str | Path, *, progress: bool = True) -> dict[str, Any]:
+    """Measures and writes `out` (JSON); the same call again goes on where it was cut off.
+
+    Raises:
+      UserError: `out` is remote, or the lines beside it are of other settings.
+      EnvironmentFault: the disk is full.
+    """
+    path = local_path(out, "--out")
+    head = {"simulator": dataset_info(config).simulator, "settings": asdict(settings)}
+    with disk_faults(path.parent, again="run the same command again; finished states are kept"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.with_name(path.name + ".states.jsonl")
+        done = _resume(lines, head)
+        with Progress("procedure", -(-settings.states // PER_PLAN), "states", progress) as bar:
+            for rows in _states(config, settings, len(done), bar):
+                done.append(rows)
+                with open(lines, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(rows) + "\n")
+        rows = [row for some in done for row in some]
+        result = {**head, "world": dataset_info(config).world, "config": config.to_json(), **summary(rows)}
+        write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
+        lines.unlink()
+    return result
+
+
+def _resume(lines: Path, head: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The finished procedures' rows; a torn last line is dropped, and the file begins with what it is of."""
+    found: list[Any] = []
+    for line in lines.read_text(encoding="utf-8").splitlines() if lines.is_file() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    if found and found[0] != head:
+        raise UserError(f"'{lines}' is of other settings or another simulator: remove it, or choose another --out")
+    rows = found[1:]
+    write_bytes(lines, "".join(json.dumps(row) + "\n" for row in (head, *rows)).encode())
+    return rows
+
+
+def _states(config: SimulatorConfig, settings: Settings, done: int, bar: Progress) -> Iterator[list[dict[str, Any]]]:
+    """The rows of one procedure after the other, from the `done`-th on."""
+    n_plans = -(-settings.states // PER_PLAN)
+    for _ in range(done):
+        bar.tick(PER_PLAN)
+        bar.step("done before")
+    if done == n_plans:
+        return
+    pool = Pool(config, range(FIRST + n_plans, FIRST + n_plans + settings.pool))
+    sample = [turn for plan in _plans(pool)[:50] for turn in turns(config, plan)]
+    reports = Reports(config, sample)
+    for place in range(done, n_plans):
+        plan = draw_plan(config, FIRST + place)
+        rng = np.random.default_rng([settings.seed, 2**33, place])
+        wanted = min(PER_PLAN, settings.states - place * PER_PLAN)
+        chosen = rng.choice(len(plan.activities), min(wanted, len(plan.activities)), replace=False)
+        rows = []
+        for index in sorted(chosen.tolist()):
+            rows.append(_activity(pool, Moment(plan, index), settings.futures, rng))
+            bar.tick()
+        told = turns(config, plan)
+        for k in sorted(rng.choice(len(told), min(wanted, len(told)), replace=False).tolist()):
+            rows.append(_sentence(reports, told[k], settings.futures, rng))
+        bar.step(f"{len(rows)} states")
+        yield rows
+
+
+def _plans(pool: Pool) -> list[Any]:
+    return list({id(m.plan): m.plan for m in pool.moments}.values())
+
+
+# --- Activities ------------------------------------------------------------------------------------------------------
+
+
+def _activity(pool: Pool, moment: Moment, n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """One state of describe and anticipate; labels of the next activity given its previous description."""
+    config = pool.config
+    before = None
+    if moment.index:
+        before = observe(config, [(moment.plan, moment.plan.activities[moment.index - 1])])[0][1]
+    [(labels, text)] = observe(config, [(moment.plan, moment.activity)], before)
+    row: dict[str, Any] = {"labels": sorted(labels)}
+    for known in ("state", "inputs"):
+        hands = observe(config, fork_current(config, moment, known, n, rng), before)
+        row[f"describe_{known}"] = _ceiling(pool, hands, rng)
+        row[f"anticipate_{known}"] = _ceiling(pool, _next(pool, moment, known, n, text, rng), rng)
+    after = [o for o in _next(pool, moment, "text", max(4, n // 4), text, rng) if o is not None]
+    if after:
+        row["next_labels"] = [sum(k in labels for labels, _ in after) for k in range(1, 21)]
+        row["next_n"] = len(after)
+        row["next_set_entropy"] = entropy_bits(list(_counted([tuple(sorted(labels)) for labels, _ in after]).values()))
+    return row
+
+
+def _next(
+    pool: Pool, moment: Moment, known: Known, n: int, text: str, rng: np.random.Generator
+) -> list[Outcome | None]:
+    forks = fork_next(pool, moment, known, n, rng)
+    seen = iter(observe(pool.config, [fork for fork in forks if fork is not None], text))
+    return [None if fork is None else next(seen) for fork in forks]
+
+
+def _ceiling(pool: Pool, outcomes: Sequence[Outcome | None], rng: np.random.Generator) -> dict[str, Any]:
+    """Of descriptions; where they are not all the scene's, that share of them is of anybody's."""
+    texts = [as_scored(END) if o is None else o[1] for o in outcomes]
+    loose = [k for k in range(len(texts)) if outcomes[k] is not None and rng.random() >= pool.config.information]
+    if loose:
+        drawn = [pool.moments[int(rng.integers(len(pool.moments)))] for _ in loose]
+        for k, (_, text) in zip(loose, observe(pool.config, [(m.plan, m.activity) for m in drawn]), strict=True):
+            texts[k] = text
+    return _plain(ceiling([(text, ()) for text in texts]))
+
+
+# --- Sentences -------------------------------------------------------------------------------------------------------
+
+
+def _sentence(reports: Reports, turn: Turn, n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """One state of report: given the state, image and texts, and texts alone."""
+    return {
+        "visual": KEYWORDS[turn.statement.keyword][0].finding is not None,
+        "report_state": _plain(ceiling(reports.fork_state(turn, n, rng))),
+        "report_inputs": _plain(ceiling(reports.fork(turn, True, n, rng))),
+        "report_text": _plain(ceiling(reports.fork(turn, False, n, rng))),
+    }
+
+
+def _counted(values: Sequence[Any]) -> dict[Any, int]:
+    counts: dict[Any, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts
+
+
+def _plain(found: Ceiling) -> dict[str, Any]:
+    """A ceiling as JSON: [upper, lower]."""
+    return {
+        "exact": [found.upper.exact, found.lower.exact],
+        "bleu": [found.upper.bleu.tolist(), found.lower.bleu.tolist()],
+        "bits": found.entropy,
+    }
