@@ -223,7 +223,7 @@ def test_sampler_refuses_what_is_out_of_range(kwargs):
 @pytest.mark.parametrize("kwargs", [{"strategy": "best"}, {"length": 1}, {"beam": 0}, {"decay": -1.0}])
 def test_make_generate_refuses_what_is_out_of_range(toy, kwargs):
     arguments = {"strategy": "beam", "length": 4, "eos_id": 1, "task_ids": toy.task_ids, **kwargs}
-    with pytest.raises(ValueError, match=r"expected greedy|need length"):
+    with pytest.raises(ValueError, match=r"expected one of greedy|need length"):
         make_generate(toy.model, **arguments)
 
 

@@ -165,14 +165,29 @@ def test_with_params_shares_the_compiled_function(system, tokenizer, config):
     assert system.generate._cache_size() == 1
 
 
-@pytest.mark.parametrize(("decode", "strategy"), [("greedy", "greedy"), ("beam", "beam")])
+@pytest.mark.parametrize("asked", [("report",), ("report", "describe")])
+def test_a_part_of_the_tasks_is_answered_as_among_all(system, tokenizer, config, asked):
+    batch = make_batch(config, tokenizer)
+    whole, part = system.predict(batch), system.predict(batch, asked)
+    assert set(part.texts) == set(part.scores) == set(asked) and part.probabilities is None
+    for task in asked:
+        assert part.texts[task] == whole.texts[task] and len(set(whole.texts[task])) > 1
+        np.testing.assert_allclose(part.scores[task], whole.scores[task], atol=1e-5)
+    part_function = system.narrow[tuple(t for t in system.model.text_tasks if t in asked)]
+    assert system.with_params(system.params).predict(batch, asked).texts == part.texts
+    assert part_function._cache_size() == 1
+
+
+@pytest.mark.parametrize(("decode", "strategy"), [("greedy", "greedy"), ("beam", "beam"), ("mbr", "mbr")])
 def test_the_config_says_how_to_decode(monkeypatch, parts, tokenizer, config, labels, decode, strategy):
     seen = {}
     monkeypatch.setattr(system_module, "make_generate", lambda *args, **kwargs: seen.update(kwargs, strategy=args[1]))
     settings = dataclasses.replace(config.eval, decode=decode, beam=3, beam_decay=0.2, beam_length_penalty=0.6)
+    settings = dataclasses.replace(settings, samples=5, temperature=0.7)
     System.from_parts(dataclasses.replace(config, eval=settings), parts[1], tokenizer, labels, model=parts[0])
     assert seen["strategy"] == strategy and seen["length"] == LENGTH and seen["eos_id"] == tokenizer.eos_id
     assert (seen["beam"], seen["decay"], seen["length_penalty"]) == (3, 0.2, 0.6)
+    assert (seen["samples"], seen["temperature"]) == (5, 0.7)
     assert seen["task_ids"] == {t: tokenizer.task_id(t) for t in ("describe", "anticipate", "report")}
     assert seen["allowed"].shape == (3, tokenizer.size)
 

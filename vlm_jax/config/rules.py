@@ -31,7 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.seq2seq.positions": ("sinusoidal", "learned"),
     "loss.landmarks": ("bce", "focal", "asymmetric", "class_balanced"),
     "loss.weighting": ("fixed", "learned"),
-    "eval.decode": ("greedy", "beam"),
+    "eval.decode": ("greedy", "beam", "mbr"),
 }
 """Settings with a closed list."""
 
@@ -139,6 +139,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "eval.beam": (1, 64),
     "eval.beam_decay": (0, 10),
     "eval.beam_length_penalty": (0, 10),
+    "eval.samples": (1, 256),
+    "eval.temperature": (0.01, 100),
     "eval.bootstrap": (0, 10**6),
     "parallel.num_processes": (0, MANY),
     "parallel.process_id": (-1, MANY),

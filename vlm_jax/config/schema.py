@@ -202,10 +202,12 @@ class EvalConfig:
     batch_size: int = 32
     max_units: int = 256  # of each task in evaluations during training; `vlm-jax evaluate` scores all
     select: str = "loss"  # what `best` means: loss (lowest validation loss)
-    decode: str = "greedy"  # greedy or beam
+    decode: str = "greedy"  # greedy, beam or mbr (of samples, the one most like the others; Eikema and Aziz 2020)
     beam: int = 4
     beam_decay: float = 0.0  # exponential-decay rescoring of beams: token t weighs exp(-decay * t); 0 = plain beam
     beam_length_penalty: float = 1.0  # power of the length that divides a beam's score; 0 = sum, 1 = mean
+    samples: int = 16  # that mbr draws of each sentence; its time grows with them
+    temperature: float = 1.0  # of mbr's samples: below 1 sharper than the model
     bootstrap: int = 1000  # resamples of the intervals
     contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")
 

@@ -1,4 +1,4 @@
-"""One hypothesis a row: greedy search and sampling, in one loop."""
+"""Greedy search and sampling, in one loop: W hypotheses a row, each of them written by itself."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from vlm_jax.decoding.constraints import NEGATIVE, constrain
 from vlm_jax.decoding.prefill import Prefilled
 
 Select = Callable[[jax.Array, jax.Array], jax.Array]
-"""fn(log_probs f32[B, R, 1, V], key) -> int32[B, R, 1], the next tokens."""
+"""fn(log_probs f32[B, R, W, V], key) -> int32[B, R, W], the next tokens."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _State:
     position: jax.Array  # int32[]: index of the last written token
-    tokens: jax.Array  # int32[B, R, 1, T]
-    log_prob: jax.Array  # f32[B, R, 1], summed
-    count: jax.Array  # int32[B, R, 1], generated tokens
-    ended: jax.Array  # bool[B, R, 1]
+    tokens: jax.Array  # int32[B, R, W, T]
+    log_prob: jax.Array  # f32[B, R, W], summed
+    count: jax.Array  # int32[B, R, W], generated tokens
+    ended: jax.Array  # bool[B, R, W]
     cache: Any
     key: jax.Array
 
@@ -72,10 +72,10 @@ def restrict(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:
 
 
 def search(start: Prefilled, select: Select, *, eos_id: int, allowed, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Runs the loop until every row has ended or T tokens are written.
+    """Runs the loop until every hypothesis has ended or T tokens are written.
 
     Returns:
-      tokens int32[B, R, T] and scores f32[B, R], the mean log-probability of the generated tokens under the
+      tokens int32[B, R, W, T] and scores f32[B, R, W], the mean log-probability of the generated tokens under the
       constrained model (untempered, uncut, also for a sampler).
     """
     shape, length = start.tokens.shape[:3], start.tokens.shape[-1]
@@ -100,4 +100,4 @@ def search(start: Prefilled, select: Select, *, eos_id: int, allowed, key: jax.A
     zero = jnp.zeros(shape)
     first = _State(jnp.int32(0), start.tokens, zero, zero.astype(jnp.int32), zero > 0, start.cache, key)
     last = jax.lax.while_loop(lambda s: (s.position < length - 1) & ~jnp.all(s.ended), body, first)
-    return last.tokens[:, :, 0], (last.log_prob / jnp.maximum(last.count, 1))[:, :, 0]
+    return last.tokens, last.log_prob / jnp.maximum(last.count, 1)

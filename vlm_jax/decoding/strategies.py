@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.decoding import beam as beam_search
-from vlm_jax.decoding import sampling
+from vlm_jax.decoding import risk, sampling
 from vlm_jax.decoding.generated import Generated
 from vlm_jax.decoding.prefill import Prefilled, prefill
 
-Strategy = Literal["greedy", "beam", "sample"]
+Strategy = Literal["greedy", "beam", "mbr", "sample"]
 GenerateFn = Callable[..., Generated]
 SearchFn = Callable[[Prefilled, jax.Array | None], tuple[jax.Array, jax.Array]]
 
@@ -29,6 +29,7 @@ def make_generate(
     beam: int = 4,
     decay: float = 0.0,
     length_penalty: float = 1.0,
+    samples: int = 16,
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
@@ -38,7 +39,8 @@ def make_generate(
 
     Args:
       model: has `.text_tasks` (R names) and the methods `encode`, `init_cache`, `decode_step`.
-      strategy: greedy, beam (`beam`, `decay`, `length_penalty`) or sample (`temperature`, `top_k`, `top_p`, and a key).
+      strategy: greedy, beam (`beam`, `decay`, `length_penalty`), mbr (`samples`, `temperature`) or sample
+        (`temperature`, `top_k`, `top_p`, and a key).
       length: T, tokens written at most, task token and [EOS] included.
       eos_id: the token that ends a text. task_ids: first target token of each text task.
       allowed: bool[V] or bool[R, V], True = may be emitted (`constraints.vocabulary_mask`); None = all.
@@ -46,7 +48,7 @@ def make_generate(
     Raises:
       ValueError: an argument is out of its range.
     """
-    _check(strategy, length, beam, decay)
+    _check(strategy, length, beam, decay, samples)
     task_tokens = np.array([task_ids[task] for task in model.text_tasks], np.int32)
     select = sampling.make_sampler(temperature, top_k, top_p) if strategy == "sample" else sampling.greedy
 
@@ -56,16 +58,19 @@ def make_generate(
         if strategy == "sample" and key is None:
             raise ValueError("sampling needs a key: generate(params, image, frame_mask, prompt, key)")
         stream = jax.random.key(0) if key is None else key
-        return sampling.search(start, select, eos_id=eos_id, allowed=allowed, key=stream)
+        if strategy == "mbr":
+            return risk.search(start, temperature=temperature, eos_id=eos_id, allowed=allowed, key=stream)
+        tokens, scores = sampling.search(start, select, eos_id=eos_id, allowed=allowed, key=stream)
+        return tokens[:, :, 0], scores[:, :, 0]
 
-    return _compiled(model, search, task_tokens, beam if strategy == "beam" else 1, length)
+    return _compiled(model, search, task_tokens, {"beam": beam, "mbr": samples}.get(strategy, 1), length)
 
 
-def _check(strategy: str, length: int, beam: int, decay: float) -> None:
-    if strategy not in ("greedy", "beam", "sample"):
-        raise ValueError(f"strategy is {strategy!r}; expected greedy, beam or sample")
-    if length < 2 or beam < 1 or decay < 0:
-        raise ValueError(f"need length >= 2, beam >= 1, decay >= 0; got {length}, {beam}, {decay}")
+def _check(strategy: str, length: int, beam: int, decay: float, samples: int) -> None:
+    if strategy not in get_args(Strategy):
+        raise ValueError(f"strategy is {strategy!r}; expected one of {', '.join(get_args(Strategy))}")
+    if length < 2 or beam < 1 or decay < 0 or samples < 1:
+        raise ValueError(f"need length >= 2, beam, samples >= 1, decay >= 0; got {length}, {beam}, {samples}, {decay}")
 
 
 def _compiled(model: Any, search: SearchFn, task_tokens: np.ndarray, width: int, length: int) -> GenerateFn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from vlm_jax.decoding.generated import Generated
 from vlm_jax.decoding.strategies import make_generate
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
+from vlm_jax.models.vlm import Vlm
 from vlm_jax.text.tokenizer import Tokenizer
 from vlm_jax.weights.export import is_export, read_export
 
@@ -53,6 +54,7 @@ class System:
       meta: of the checkpoint (step, data sources, metrics, versions); empty during training.
       generate: the compiled decoding function; built from `config.eval` when not given.
       encode: the compiled landmark logits, (params, image, frame_mask, prompt) -> f32[B, C].
+      narrow: {text tasks: the compiled decoding function of these alone}, built when first asked for.
     """
 
     config: Config
@@ -64,6 +66,7 @@ class System:
     meta: dict[str, Any] = field(default_factory=dict)
     generate: Callable[..., Generated] | None = None
     encode: Callable[..., jax.Array] | None = None
+    narrow: dict[tuple[str, ...], Callable[..., Generated]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.encode is None:
@@ -117,16 +120,28 @@ class System:
         """The same system with other parameters; shares the compiled functions."""
         return dataclasses.replace(self, params=params)
 
-    def predict(self, batch: Batch) -> RawPrediction:
-        """Answers every row of a batch, padded rows included; compiled once a shape."""
-        assert self.generate is not None
-        out = self.generate(self.params, batch.image, batch.frame_mask, batch.prompt)
+    def predict(self, batch: Batch, tasks: Sequence[str] | None = None) -> RawPrediction:
+        """Answers every row of a batch, padded rows included; compiled once a shape.
+
+        Args:
+          tasks: the text tasks to answer, at least one; others may be left out, and landmarks with them. None = all.
+        """
+        answered = tuple(t for t in self.model.text_tasks if tasks is None or t in tasks)
+        generate = self.generate
+        if tasks is None or answered == self.model.text_tasks or not isinstance(self.model, Vlm):
+            answered = self.model.text_tasks
+        else:
+            if answered not in self.narrow:
+                part = self.model.clone(tasks=answered)  # its parameters are among those of the whole
+                self.narrow[answered] = _make_generate(self.config, part, self.tokenizer)
+            generate = self.narrow[answered]
+        assert generate is not None
+        out = generate(self.params, batch.image, batch.frame_mask, batch.prompt)
         logits, tokens, scores = to_host((out.landmark_logits, out.tokens, out.scores))
-        tasks = self.model.text_tasks
         return RawPrediction(
             probabilities=None if logits is None else probabilities(logits),
-            texts={task: [self.text(row) for row in tokens[:, r]] for r, task in enumerate(tasks)},
-            scores={task: scores[:, r] for r, task in enumerate(tasks)},
+            texts={task: [self.text(row) for row in tokens[:, r]] for r, task in enumerate(answered)},
+            scores={task: scores[:, r] for r, task in enumerate(answered)},
         )
 
     def probabilities(self, batch: Batch) -> np.ndarray:
@@ -160,13 +175,15 @@ def _make_generate(config: Config, model: Any, tokenizer: Tokenizer) -> Callable
     settings = config.eval
     return make_generate(
         model,
-        "beam" if settings.decode == "beam" else "greedy",
+        settings.decode,  # pyright: ignore[reportArgumentType]  # config.rules holds the list
         length=config.data.target_length,
         eos_id=tokenizer.eos_id,
         task_ids={task: tokenizer.task_id(task) for task in model.text_tasks},
         beam=settings.beam,
         decay=settings.beam_decay,
         length_penalty=settings.beam_length_penalty,
+        samples=settings.samples,
+        temperature=settings.temperature,
         allowed=vocabulary_mask(tokenizer, model.text_tasks),
     )
 
