@@ -149,6 +149,15 @@ def test_a_subset_of_tasks_scores_only_itself(run_data, make_echo, tmp_path):
     assert all(e["low"] is None and e["high"] is None for e in metrics.values())  # two groups: no interval
 
 
+def test_in_a_mixture_each_source_is_asked_for_its_own_texts(run_data, make_echo, tmp_path):
+    system = make_echo(run_data)
+    evaluate(system, run_data, "validation", tmp_path / "all", contexts=("gold",), progress=False)
+    assert system.asked == {("describe", "anticipate", "report"), ("report",)}
+    alike = make_echo(run_data, tasks=("landmarks", "report"))
+    evaluate(alike, run_data, "validation", tmp_path / "report", contexts=("gold",), progress=False)
+    assert alike.asked == {None}
+
+
 def test_thresholds_are_fitted_on_validation_where_the_system_has_none(run_data, make_echo, tmp_path):
     system = make_echo(run_data, tasks=("landmarks",), thresholds={})
     fitted = fit_thresholds(system, run_data)

@@ -134,11 +134,25 @@ class Answerer:
     # --- Batches ----------------------------------------------------------------------------------------------------
 
     def _write(self, texts: Mapping[str, Sequence[Unit]], overrides: Overrides, answers: Answers, what: str) -> None:
-        """Generates the texts of units; a row that is a unit of two tasks is answered once."""
-        rows = sorted({u.row for some in texts.values() for u in some})
+        """Generates the texts of units; a row that is a unit of two tasks is answered once.
+
+        In a mixture whose sources carry different tasks, each is asked for its own alone.
+        """
+        asked: dict[str, list[str]] = {}
+        rows: dict[str, set[int]] = {}
+        for task, some in texts.items():
+            for unit in some:
+                rows.setdefault(unit.record.source, set()).add(unit.row)
+                if task not in asked.setdefault(unit.record.source, []):
+                    asked[unit.record.source].append(task)
+        groups: dict[tuple[str, ...], set[int]] = {}
+        for source, tasks in asked.items():
+            groups.setdefault(tuple(tasks), set()).update(rows[source])
         with Progress(f"text, {what}", 1, "units", self.progress) as bar:
-            self._generate(rows, tuple(texts), overrides, answers, self.batch_size, bar)
-            bar.step(f"{len(rows)} units")
+            for tasks, some in groups.items():
+                only = tasks if len(groups) > 1 else None
+                self._generate(sorted(some), tasks, overrides, answers, self.batch_size, bar, only)
+            bar.step(f"{sum(map(len, rows.values()))} units")
 
     def _generate(
         self,
@@ -148,9 +162,10 @@ class Answerer:
         answers: Answers,
         size: int,
         bar: Progress,
+        only: Sequence[str] | None = None,
     ) -> None:
         for batch in self._batches(rows, size, overrides):
-            prediction = self.system.predict(batch)
+            prediction = self.system.predict(batch, only)
             for i, row in self._valid(batch):
                 for task in tasks:
                     answers.texts[task][row] = prediction.texts[task][i]
