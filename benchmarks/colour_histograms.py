@@ -92,12 +92,15 @@ def compare(workdir: Path, source: str) -> dict[str, float]:
     data = RunData.open(read(workdir / "config.json"))
     train, validation, test = (features(data, split, source) for split in ("train", "validation", "test"))
     in_validation, in_test = fit_scores(train[0], train[1], validation[0], validation[1], [validation[0], test[0]])
+    slots = [c for c, name in enumerate(data.labels.names) if name.startswith(source + "/")]
+    positives, negatives = data.label_counts()
     thresholds = choose_thresholds(
         in_validation,
         validation[1] == 1,
         validation[1] >= 0,
         validation[2],
-        type(data.labels)(tuple(n for n in data.labels.names if n.startswith(source + "/"))),
+        type(data.labels)(tuple(data.labels.names[c] for c in slots)),
+        (positives[slots], negatives[slots]),
     )
     cut = np.array([np.inf if t is None else t for t in thresholds.values()])
     truth, known = test[1] == 1, test[1] >= 0

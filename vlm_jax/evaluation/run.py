@@ -108,7 +108,8 @@ def fit_thresholds(system: System, data: RunData, *, progress: bool = False) -> 
     score, truth, known = (
         np.stack([table[u.row] for u in scored]) for table in (answers.probabilities, answers.truth, answers.known)
     )
-    return choose_thresholds(score, truth, known, [activity_key(u.record) for u in scored], data.labels)
+    activities = [activity_key(u.record) for u in scored]
+    return choose_thresholds(score, truth, known, activities, data.labels, data.label_counts())
 
 
 def _broken(data: RunData) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ class Validator:
             return {}
         parts = [jax.device_get(self._label_fn(params, batch)) for batch in self._batches(rows)]
         score, truth, known = (np.concatenate(part)[: len(rows)] for part in zip(*parts, strict=True))
-        return choose_thresholds(score, truth, known, activities, self.run.data.labels)
+        data = self.run.data
+        return choose_thresholds(score, truth, known, activities, data.labels, data.label_counts())
 
     @functools.cached_property
     def _labelled(self) -> tuple[np.ndarray, list[str]]:
