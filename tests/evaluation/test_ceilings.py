@@ -142,3 +142,9 @@ def test_the_command(tmp_path, capsys):
     assert cli.main(["data", "information", "--out", str(tmp_path / "j.json"), "--states", "0"]) == 2
     assert "--states 0: give a whole number from 1" in capsys.readouterr().err
     assert cli.main(["data", "information", "--out", "gs://b/j.json"]) == 2
+    assert cli.main(["data", "information", "--out", str(tmp_path / "k.json"), *flags, "--tasks", "report"]) == 0
+    said = capsys.readouterr().out
+    assert "report: exact" in said and "anticipate" not in said
+    result = json.loads((tmp_path / "k.json").read_text())
+    assert result["tasks"]["describe"]["states"] == result["labels"]["states"] == 0
+    assert cli.main(["data", "information", "--out", str(tmp_path / "l.json"), "--tasks", "none"]) == 2

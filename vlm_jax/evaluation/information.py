@@ -23,7 +23,7 @@ from vlm_jax.evaluation.information_sum import summary
 from vlm_jax.evaluation.units import as_scored
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.fork_reports import Reports, Turn, turns
-from vlm_jax.simulator.forks import Known, Moment, Outcome, Pool, fork_current, fork_next, observe
+from vlm_jax.simulator.forks import FRAMES, Known, Moment, Outcome, Pool, fork_current, fork_next, observe
 from vlm_jax.simulator.keywords import KEYWORDS
 from vlm_jax.simulator.procedure import dataset_info
 from vlm_jax.simulator.workflow import draw_plan
@@ -36,17 +36,23 @@ FIRST = 500_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured: `states` of each task, `futures` of each, from `pool` procedures for what looks alike."""
+    """What is measured: `states` of each task, `futures` of each, from `pool` procedures for what looks alike.
+
+    `tasks` is `all`, or `report`, which traces no ray and takes minutes.
+    """
 
     states: int = 2000
     futures: int = 200
     pool: int = 300
     seed: int = 0
+    tasks: str = "all"
 
     def __post_init__(self) -> None:
         for name, low in (("states", 1), ("futures", 4), ("pool", 1), ("seed", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"--{name} {getattr(self, name)}: give a whole number from {low}")
+        if self.tasks not in ("all", "report"):
+            raise UserError(f"--tasks {self.tasks}: give all or report")
 
 
 def measure(config: SimulatorConfig, settings: Settings, out: str | Path, *, progress: bool = True) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def _states(config: SimulatorConfig, settings: Settings, done: int, bar: Progres
         wanted = min(PER_PLAN, settings.states - place * PER_PLAN)
         chosen = rng.choice(len(plan.activities), min(wanted, len(plan.activities)), replace=False)
         rows = []
-        for index in sorted(chosen.tolist()):
+        for index in sorted(chosen.tolist()) if settings.tasks == "all" else ():
             rows.append(_activity(pool, Moment(plan, index), settings.futures, rng))
             bar.tick()
         told = turns(config, plan)
@@ -132,7 +138,7 @@ def _activity(pool: Pool, moment: Moment, n: int, rng: np.random.Generator) -> d
     [(labels, text)] = observe(config, [(moment.plan, moment.activity)], before)
     row: dict[str, Any] = {"labels": sorted(labels)}
     for known in ("state", "inputs"):
-        hands = observe(config, fork_current(config, moment, known, n, rng), before)
+        hands = observe(config, fork_current(config, moment, known, n, rng), before, FRAMES["describe"])
         row[f"describe_{known}"] = _ceiling(pool, hands, rng)
         row[f"anticipate_{known}"] = _ceiling(pool, _next(pool, moment, known, n, text, rng), rng)
     after = [o for o in _next(pool, moment, "text", max(4, n // 4), text, rng) if o is not None]
@@ -147,7 +153,7 @@ def _next(
     pool: Pool, moment: Moment, known: Known, n: int, text: str, rng: np.random.Generator
 ) -> list[Outcome | None]:
     forks = fork_next(pool, moment, known, n, rng)
-    seen = iter(observe(pool.config, [fork for fork in forks if fork is not None], text))
+    seen = iter(observe(pool.config, [f for f in forks if f is not None], text, FRAMES["anticipate"]))
     return [None if fork is None else next(seen) for fork in forks]
 
 

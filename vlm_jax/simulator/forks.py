@@ -33,23 +33,28 @@ Known = Literal["state", "inputs", "text"]
 Outcome = tuple[frozenset[int], str]
 """Labels and description of an activity."""
 
-FRAMES = 3
-"""Frames of an activity from which a fork's labels and description are read."""
+FRAMES = {"describe": 3, "anticipate": 1}
+"""Frames of an activity from which a fork is read, evenly spread: what is left open of `anticipate` is more than the
+hand."""
 HAND = 0.008
 """What one frame leaves open of the mean pose: the tremor's standard deviation, radii of the field of view."""
 _BEYOND = 100_000
 """Activities of forks are numbered beyond all of a plan's own: their hand is drawn from streams of their own."""
 
 
-def reference_sights(config: SimulatorConfig, some: Sequence[Case]) -> list[Sight]:
-    """What FRAMES frames of each activity show, without rendering its images: nearly all of the time goes here."""
-    return [View(config, plan, replace(activity, frames=FRAMES)).sight for plan, activity in some]
+def reference_sights(config: SimulatorConfig, some: Sequence[Case], frames: int) -> list[Sight]:
+    """What the middle one or all three of three frames of each activity show, without rendering its images: nearly all
+    of the time goes here."""
+    whole = [View(config, plan, replace(activity, frames=3)).sight for plan, activity in some]
+    if frames == 3:
+        return whole
+    return [Sight(s.visible[1:2], s.fractions[1:2], s.share[1:2], s.centres[1:2]) for s in whole]
 
 
-def observe(config: SimulatorConfig, some: Sequence[Case], before: str | None = None) -> list[Outcome]:
-    """Labels and description of each activity. As in `procedure.look`, one that would read like the one `before` it
-    moves on a little."""
-    found = [reference_view(a, s) for (_, a), s in zip(some, reference_sights(config, some), strict=True)]
+def observe(config: SimulatorConfig, some: Sequence[Case], before: str | None = None, frames: int = 3) -> list[Outcome]:
+    """Labels and description of each activity, read from three or one of its frames. As in `procedure.look`, one that
+    would read like the one `before` it moves on a little."""
+    found = [reference_view(a, s) for (_, a), s in zip(some, reference_sights(config, some, frames), strict=True)]
     now = list(some)
     for attempt in range(MAX_MOVES):
         same = [k for k, (_, text) in enumerate(found) if text == before]
@@ -58,7 +63,7 @@ def observe(config: SimulatorConfig, some: Sequence[Case], before: str | None = 
         for k in same:
             now[k] = (some[k][0], moved_on(config, some[k][0], some[k][1], now[k][1], attempt))
         moved = [now[k] for k in same]
-        for k, (_, activity), sight in zip(same, moved, reference_sights(config, moved), strict=True):
+        for k, (_, activity), sight in zip(same, moved, reference_sights(config, moved, frames), strict=True):
             found[k] = reference_view(activity, sight)
     return found
 
