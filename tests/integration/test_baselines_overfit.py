@@ -64,7 +64,9 @@ ENDOVIT = {
 SYSTEMS: dict[str, Row] = {
     "navigation_transformer": Row(f"{NAVIGATION}:tiny", {**NARROW, "train.steps": "250"}),
     "navigation_lstm": Row(f"{NAVIGATION}:lstm,tiny", LONGER, slow=True),
-    "navigation_encoder_decoder": Row(f"{NAVIGATION}:encoder_decoder,tiny", LONGER, slow=True),
+    "navigation_encoder_decoder": Row(
+        f"{NAVIGATION}:encoder_decoder,tiny", {**LONGER, "train.steps": "1000"}, slow=True
+    ),
     "keyword_report": Row("configs/baselines/keyword_report.py:tiny", RECURRENT),
     "surgical_gpt": Row("configs/baselines/surgical_gpt.py:tiny", GPT, slow=True),
     "endovit": Row("configs/baselines/endovit.py:tiny", ENDOVIT, slow=True),
