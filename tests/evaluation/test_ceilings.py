@@ -126,7 +126,9 @@ def test_null_worlds_and_loose_ones_are_seen_to_be_so(tmp_path):
         found = measure(SimulatorConfig(activities_per_procedure=24, **more), SMALL, tmp_path / "i", progress=False)
         return found["information"]["scene_about_sentence"]["visual"]["bits"], found["tasks"]
 
-    nothing, _ = bits(world="reports_independent")
+    nothing, tasks = bits(world="reports_independent")
+    report = tasks["report"]["exact"]
+    assert report["ceiling_state"] == 1 > report["ceiling_inputs"], "whose report it is belongs to the state"
     assert abs(nothing) < 0.25
     half, tasks = bits(information=0.5)
     assert tasks["report"]["exact"]["ceiling_state"] < 1 and tasks["describe"]["exact"]["ceiling_state"] < 0.8

@@ -88,15 +88,12 @@ class Reports:
         return [self._draw(turn, image, before, surgeons, rng) for _ in range(n)]
 
     def fork_state(self, turn: Turn, n: int, rng: np.random.Generator) -> list[Wording]:
-        """`n` sentences given the whole state: all is drawn already, except values that are not the scene's."""
-        if self._config.information == 1 and self._config.world != "reports_independent":
+        """`n` sentences given the whole state, the patient of an independent report included: all is drawn already,
+        but for which values are the scene's where only a share is."""
+        if self._config.information == 1 or self._config.world == "reports_independent":
             return [(turn.statement.text, turn.statement.references)] * n
-        forks = []
-        for _ in range(n):
-            side, surgeon = turn.statement.activity.side, turn.own.surgeon
-            said = other_side(side) if self._config.world == "reports_independent" and rng.random() < 0.5 else side
-            forks.append(wordings(turn.statement.keyword, said, self._value(turn, side, True, None, rng), surgeon))
-        return forks
+        code, side, surgeon = turn.statement.keyword, turn.statement.activity.side, turn.own.surgeon
+        return [wordings(code, side, self._value(turn, side, True, None, rng), surgeon) for _ in range(n)]
 
     def _draw(
         self, turn: Turn, image: bool, before: list[Reading], surgeons: list[int], rng: np.random.Generator
