@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import vlm_jax
+from vlm_jax.config.schema import Config
 from vlm_jax.config.values import leaves, suggest, type_name
 from vlm_jax.errors import UserError
 
@@ -31,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "train": "vlm_jax.commands.train",
     "evaluate": "vlm_jax.commands.evaluate",
     "predict": "vlm_jax.commands.predict",
+    "study": "vlm_jax.commands.study",
     "inspect": "vlm_jax.commands.inspect",
     "weights import": "vlm_jax.commands.weights_import",
     "weights export": "vlm_jax.commands.weights_export",
@@ -158,7 +160,8 @@ def _parser(name: str, module: ModuleType) -> _Parser:
     )
     module.add_arguments(parser)
     if "--config" in _flags(parser):
-        keys = "\n".join(f"  --config.{key}=  {type_name(kind)}" for key, kind in leaves().items())
+        schema = module.schema() if hasattr(module, "schema") else Config
+        keys = "\n".join(f"  --config.{key}=  {type_name(kind)}" for key, kind in leaves(schema).items())
         parser.epilog = f"settings, over those of --config:\n{keys}"
     return parser
 

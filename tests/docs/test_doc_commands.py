@@ -52,9 +52,9 @@ def words_of(command):
 
 def settings_of(words):
     """Parses a command, and the settings that it gives."""
-    _, args = cli.parse(words)
+    command, args = cli.parse(words)
     if hasattr(args, "config") and not args.config.endswith(".json"):
-        return load_config(args.config, args.overrides)
+        return getattr(command, "load_settings", load_config)(args.config, args.overrides)
     return None
 
 

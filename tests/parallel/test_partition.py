@@ -66,7 +66,7 @@ VARIANTS = (
 
 def test_every_rule_matches_something_and_every_system_is_matched():
     names = {"task_log_variance"}
-    for spec, overrides in (*((f"{file}:tiny", {}) for file in presets()), *VARIANTS):
+    for spec, overrides in (*((f"{file}:tiny", {}) for file in presets() if file != "configs/study.py"), *VARIANTS):
         config = load_config(spec, overrides)
         model = build_model(config, 20, 700)
         params = jax.eval_shape(lambda key, m=model, c=config: init_params(m, c, key), jax.random.key(0))

@@ -18,7 +18,7 @@ from vlm_jax.config.schema import Config
 from vlm_jax.config.values import coerce, leaves, parse, sections, suggest, unknown_key
 from vlm_jax.errors import UserError
 
-__all__ = ["diff", "dump", "from_dict", "load_config", "read", "to_dict", "validate"]
+__all__ = ["build", "diff", "dump", "from_dict", "load_config", "read", "read_values", "to_dict", "validate"]
 
 Overrides = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -38,12 +38,19 @@ def load_config(spec: str, overrides: Overrides = ()) -> Config:
     Raises:
       UserError: a missing file, an unknown preset, ablation or key, a value of another type or out of its bounds.
     """
+    return from_dict(read_values(spec, overrides, Config))
+
+
+def read_values(spec: str, overrides: Overrides, schema: type) -> dict[str, Any]:
+    """Nested plain values of a config file with the overrides in them, of a run's or a study's schema."""
     name, _, argument = spec.partition(":")
     values = _plain(_read_json(Path(name)) if name.endswith(".json") else _run_file(find(name), argument))
-    pairs = overrides.items() if isinstance(overrides, Mapping) else overrides
-    for key, raw in pairs:
-        _assign(values, key, parse(key, raw))
-    return from_dict(values)
+    known = leaves(schema)
+    for key, raw in overrides.items() if isinstance(overrides, Mapping) else overrides:
+        if key not in known:
+            raise unknown_key(key, schema)
+        _assign(values, key, parse(key, raw, known[key]))
+    return values
 
 
 def find(name: str) -> Path:
@@ -76,7 +83,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     Raises:
       UserError: an unknown key (with a suggestion), a value of another type or out of its bounds.
     """
-    config = _build(Config, values, "")
+    config = build(Config, values)
     validate(config)
     return config
 
@@ -114,17 +121,18 @@ def diff(a: Config, b: Config) -> list[str]:
     return [key for key in leaves() if get(a, key) != get(b, key)]
 
 
-def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
-    kinds = sections(cls)
+def build(cls: type, values: Mapping[str, Any], prefix: str = "", schema: type | None = None) -> Any:
+    """A dataclass of the schema (or of a section of it, under `prefix`) from nested plain values, types checked."""
+    kinds, schema = sections(cls), schema or cls
     built = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in kinds:
-            raise unknown_key(key)
+            raise unknown_key(key, schema)
         if not dataclasses.is_dataclass(kinds[name]):
             built[name] = coerce(key, value, kinds[name])
         elif isinstance(value, Mapping):
-            built[name] = _build(typing.cast(type, kinds[name]), value, f"{key}.")
+            built[name] = build(typing.cast(type, kinds[name]), value, f"{key}.", schema)
         else:
             raise UserError(f"config key {key!r} is a section and expects key-value pairs, got {value!r}")
     return cls(**built)

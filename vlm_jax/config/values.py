@@ -46,12 +46,15 @@ def suggest(given: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def unknown_key(key: str) -> UserError:
-    """The error for a key that the schema does not have."""
-    inside = [leaf for leaf in leaves() if leaf.startswith(key + ".")]
+def unknown_key(key: str, cls: type = Config) -> UserError:
+    """The error for a key that the schema (a run's, or a study's) does not have."""
+    inside = [leaf for leaf in leaves(cls) if leaf.startswith(key + ".")]
     if inside:
         return UserError(f"config key {key!r} is a section, not a setting: use one of {', '.join(inside[:4])} ...")
-    return UserError(f"unknown config key {key!r}{suggest(key, leaves())}; `vlm-jax inspect --help` lists all keys")
+    command = "inspect" if cls is Config else "study"
+    return UserError(
+        f"unknown config key {key!r}{suggest(key, leaves(cls))}; `vlm-jax {command} --help` lists all keys"
+    )
 
 
 def type_name(kind: Any) -> str:

@@ -118,17 +118,53 @@ class Samples:
         low, high = np.quantile(boot, _bca_levels(value, boot, one.jackknife[:, 0]))
         return Estimate(value, float(low), float(high))
 
+    def tail(self, name: str, at: float) -> float | None:
+        """The level of the one-sided BCa bound that lies at `at`: small where the metric is surely above it.
 
-def _bca_levels(value: float, samples: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
-    """The two quantiles to read; the plain percentiles where bias or acceleration cannot be computed."""
-    tail = (1 - LEVEL) / 2
+        Twice the smaller of it and its complement is the p-value of the two-sided test that inverts the interval. None
+        where there is no interval. Never below 1 / (resamples + 1).
+        """
+        one = self.column(name)
+        value, boot = float(one.value[0]), one.boot[~np.isnan(one.boot[:, 0]), 0]
+        if np.isnan(value) or not len(boot):
+            return None
+        least = 1 / (len(boot) + 1)
+        below = float(((boot < at).sum() + (boot <= at).sum()) / (2 * len(boot)))
+        constants = _bca_constants(value, boot, one.jackknife[:, 0])
+        if constants is not None:
+            bias, acceleration = constants
+            distance = float(ndtri(min(max(below, least), 1 - least))) - bias
+            scale = 1 + acceleration * distance
+            below = float(ndtr(distance / scale - bias)) if scale > 0 else below
+        return min(max(below, least), 1 - least)
+
+    @staticmethod
+    def mean(several: Sequence[Samples]) -> Samples:
+        """Means of the same metrics over training seeds, on the same groups and draws: seeds averaged inside."""
+        first = several[0]
+        value, boot, jackknife = (
+            np.mean([getattr(s, part) for s in several], axis=0) for part in ("value", "boot", "jackknife")
+        )
+        return Samples(first.names, value, boot, jackknife)
+
+
+def _bca_constants(value: float, samples: np.ndarray, jackknife: np.ndarray) -> tuple[float, float] | None:
+    """Bias and acceleration; None where they cannot be computed."""
     below = float(((samples < value).sum() + (samples <= value).sum()) / (2 * len(samples)))
     deviation = jackknife.mean() - jackknife
     spread = float((deviation**2).sum())
     if np.isnan(spread) or spread < 1e-18 or not 0 < below < 1:
+        return None
+    return float(ndtri(below)), float((deviation**3).sum()) / (6 * spread**1.5)
+
+
+def _bca_levels(value: float, samples: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
+    """The two quantiles to read; the plain percentiles where bias or acceleration cannot be computed."""
+    tail = (1 - LEVEL) / 2
+    constants = _bca_constants(value, samples, jackknife)
+    if constants is None:
         return tail, 1 - tail
-    bias = ndtri(below)
-    acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
+    bias, acceleration = constants
     shifted = bias + np.array([ndtri(tail), -ndtri(tail)])
     scale = 1 - acceleration * shifted
     if (scale <= 0).any():

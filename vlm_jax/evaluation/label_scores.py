@@ -96,7 +96,14 @@ def label_samples(
     seed: int = 0,
 ) -> Samples:
     """All metrics of one system: score float[U, C] in [0, 1]; thresholds C values, None = abstained."""
-    fn = _metric_fn(units, score, decide(score, thresholds), score >= 0.5)
+    return decided_samples(units, score, decide(score, thresholds), resamples=resamples, seed=seed)
+
+
+def decided_samples(
+    units: LabelUnits, score: np.ndarray, chosen: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> Samples:
+    """As `label_samples`, with the decisions bool[U, C] as given: pooled folds have thresholds of their own."""
+    fn = _metric_fn(units, score, chosen, score >= 0.5)
     return Samples.draw(metric_names(units.names), fn, len(units.groups), resamples=resamples, seed=seed)
 
 

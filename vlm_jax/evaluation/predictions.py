@@ -23,7 +23,8 @@ def prediction_rows(
     """One object a scored row, in the order of rows; a frame that stands for several tasks carries them all.
 
     `worlds` says of each source whether it is real or simulated.
-    Landmarks: {name: {score, threshold, predicted, true}}, predicted None where abstained and true None where unknown.
+    Landmarks: {name: {score, threshold, predicted, true, contexts: {name: score}}}, predicted None where abstained and
+    true None where unknown.
     Texts: {predicted, score, true, references, prompt, contexts: {name: text}}, under `prompt` what was known before;
     a context in which there is no answer is not among them.
     """
@@ -31,7 +32,7 @@ def prediction_rows(
     gold = answers["gold"]
     for unit in units["landmarks"]:
         if unit.row in gold.probabilities:
-            _row(rows, unit, worlds)["landmarks"] = _landmarks(unit, gold, labels, thresholds)
+            _row(rows, unit, worlds)["landmarks"] = _landmarks(unit, answers, labels, thresholds)
     for task in TEXT_TASKS:
         for unit in units[task]:
             if unit.row in gold.texts[task]:
@@ -55,9 +56,11 @@ def _row(rows: dict[int, dict[str, Any]], unit: Unit, worlds: Mapping[str, str])
 
 
 def _landmarks(
-    unit: Unit, gold: Answers, labels: LabelSpace, thresholds: Mapping[str, float | None]
+    unit: Unit, answers: Mapping[str, Answers], labels: LabelSpace, thresholds: Mapping[str, float | None]
 ) -> dict[str, dict[str, Any]]:
     said: dict[str, dict[str, Any]] = {}
+    gold = answers["gold"]
+    others = {k: a.probabilities[unit.row] for k, a in answers.items() if k != "gold" and unit.row in a.probabilities}
     for c in labels.slots(unit.record.source):
         name, score = labels.names[c], float(gold.probabilities[unit.row][c])
         threshold = thresholds.get(name)
@@ -66,6 +69,7 @@ def _landmarks(
             "threshold": threshold,
             "predicted": None if threshold is None else bool(score >= threshold),
             "true": bool(gold.truth[unit.row][c]) if gold.known[unit.row][c] else None,
+            "contexts": {context: float(score[c]) for context, score in others.items()},
         }
     return said
 

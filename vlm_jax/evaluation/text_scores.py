@@ -34,21 +34,35 @@ class TextUnits:
 
 def text_samples(units: TextUnits, predictions: Sequence[str], *, resamples: int = 1000, seed: int = 0) -> Samples:
     """All metrics of one system's sentences, one a unit."""
-    pairs = list(zip(predictions, units.references, strict=True))
+    columns = unit_columns(units.references, predictions, units.similarities)
+    return column_samples(units.names, columns, units.groups, resamples=resamples, seed=seed)
+
+
+def unit_columns(
+    references: Sequence[tuple[str, ...]], predictions: Sequence[str], similarities: Sequence[Similarity]
+) -> np.ndarray:
+    """float[U, n]: what `column_samples` sums: counts of BLEU, then ROUGE-L, exact and the cosines of each unit."""
+    pairs = list(zip(predictions, references, strict=True))
     columns = [
         np.stack([bleu_counts(p, refs) for p, refs in pairs]),
         np.array([[rouge_l(p, refs), exact(p, refs)] for p, refs in pairs]),
-        *(best_cosine(s, predictions, units.references)[:, None] for s in units.similarities),
-        np.ones((len(pairs), 1)),
+        *(best_cosine(s, predictions, references)[:, None] for s in similarities),
     ]
-    sums = units.groups.sums(np.concatenate(columns, axis=1))
+    return np.concatenate(columns, axis=1)
+
+
+def column_samples(
+    names: Sequence[str], columns: np.ndarray, groups: Groups, *, resamples: int = 1000, seed: int = 0
+) -> Samples:
+    """The metrics `names` from `unit_columns`: BLEU-2 of summed counts, means of the others."""
+    sums = groups.sums(np.concatenate([columns, np.ones((len(columns), 1))], axis=1))
 
     def fn(weights: np.ndarray) -> np.ndarray:
         total = weights @ sums
         means = weighted_mean(total[:, BLEU_COUNTS:-1], total[:, -1:])
         return np.concatenate([bleu2(total[:, :BLEU_COUNTS])[:, None], means], axis=1)
 
-    return Samples.draw(units.names, fn, len(units.groups), resamples=resamples, seed=seed)
+    return Samples.draw(names, fn, len(groups), resamples=resamples, seed=seed)
 
 
 def shuffled_samples(

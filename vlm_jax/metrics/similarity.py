@@ -6,6 +6,7 @@ Neither hears negation well ("polyp", "no polyp" are close): both are to be read
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -105,8 +106,9 @@ def _sentence_embeddings(encoder: TextEncoder) -> Callable[..., jax.Array]:
     return jax.jit(embed)
 
 
+@functools.cache
 def minilm() -> MiniLmSimilarity | None:
-    """The installed MiniLM, or None where its package is absent."""
+    """The installed MiniLM, or None where its package is absent. One a process: it keeps what it has embedded."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     places = list(spec.submodule_search_locations or ()) if spec else []
     folder = Path(places[0]) / "model" if places else None

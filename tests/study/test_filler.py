@@ -1,0 +1,50 @@
+"""The template filler: phrases counted in training, filled by landmarks."""
+
+from __future__ import annotations
+
+from vlm_jax.evaluation.run import PREDICTIONS
+from vlm_jax.study.filler import Example, TemplateFiller, first_named, nearest
+from vlm_jax.study.untrained import read_rows
+
+NAMES = ("bulla", "superior concha", "concha")
+TRAINING = [
+    Example(frozenset({"bulla"}), "left view, bulla visible", "next one"),
+    Example(frozenset({"bulla"}), "left view, bulla visible", "next two"),
+    Example(frozenset({"bulla"}), "left view, bulla partly visible", "next two"),
+    Example(frozenset({"concha"}), "right view, concha visible lateral to superior concha", None),
+    Example(frozenset({"bulla", "concha"}), "left view, bulla visible, concha visible high", "next three"),
+]
+
+
+def test_a_seen_set_gets_its_most_frequent_description():
+    filler = TemplateFiller.fit(TRAINING, NAMES)
+    assert filler.describe(frozenset({"bulla"})) == "left view, bulla visible"
+    assert filler.describe(frozenset({"bulla", "concha"})) == "left view, bulla visible, concha visible high"
+    assert filler.anticipate(frozenset({"bulla"})) == "next two"
+
+
+def test_absent_landmarks_leave_and_missing_ones_come_with_their_commonest_phrase():
+    rows = [Example(frozenset({"bulla", "concha"}), "left view, bulla visible, concha high", None)] * 2
+    rows.append(Example(frozenset({"superior concha"}), "right view, superior concha visible and very well", None))
+    filler = TemplateFiller.fit(rows, NAMES)
+    assert filler.describe(frozenset({"concha"})) == "left view, concha high"
+    assert filler.describe(frozenset({"concha", "bulla", "superior concha"})) == "left view, bulla visible, concha high"
+    assert filler.describe(frozenset({"superior concha", "bulla"})).endswith("visible and very well")
+
+
+def test_names_within_longer_names_do_not_count():
+    assert first_named("superior concha above bulla", NAMES) == "superior concha"
+    assert first_named("left view", NAMES) is None
+    assert nearest([], frozenset()) == ""
+
+
+def test_in_a_study_it_reads_its_parents_landmarks_and_no_text(finished):
+    jobs = [job for job in finished.jobs() if job.system.parent]
+    assert len(jobs) == 4  # two folds, two seeds
+    rows = read_rows(jobs[0].results / PREDICTIONS)
+    parent = {r["uid"]: r["landmarks"] for r in read_rows(finished.parent(jobs[0]).results / PREDICTIONS)}
+    for row in rows:
+        said = row["describe"]
+        assert said["contexts"] == {"rolled_out": said["predicted"], "empty": said["predicted"]}
+        chosen = {name for name, of in parent[row["uid"]].items() if of["predicted"]}
+        assert {name for name in ("red", "green", "blue") if name in said["predicted"]} == chosen

@@ -1,0 +1,102 @@
+"""Folds by group: which groups train, validate and test in each, written as list files that every run reads."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from vlm_jax.config.schema import DataConfig
+from vlm_jax.config.study import StudyConfig
+from vlm_jax.data.files import write_bytes
+from vlm_jax.data.records import LEVELS, SourceRecords, build_records
+from vlm_jax.data.splits import choose_level, split_groups
+from vlm_jax.data.store import open_dataset
+from vlm_jax.errors import UserError
+
+Fold = tuple[tuple[str, str], ...]
+"""(source, list file) of each source."""
+SPLIT_SEED = 0
+"""Folds do not depend on the seeds of training: seeds are averaged over on the same folds."""
+
+
+def source_records(paths: tuple[str, ...]) -> dict[str, list[SourceRecords]]:
+    """{source: its data sets' records}."""
+    found: dict[str, list[SourceRecords]] = {}
+    for path in paths:
+        records = build_records(open_dataset(path), DataConfig())
+        found.setdefault(records.info.source, []).append(records)
+    return found
+
+
+def group_sizes(study: StudyConfig, parts: list[SourceRecords]) -> Counter[str]:
+    """{group: records}, at the level that the study's runs split by.
+
+    Raises:
+      UserError: the source has neither patients nor procedures to keep apart.
+    """
+    sizes: Counter[str] = Counter()
+    for records in parts:
+        level, _ = choose_level(records, study.data.group_by)
+        if level == LEVELS[-1]:
+            raise UserError(
+                f"{records.info.source} has only {level}s to split by: a study needs patients or procedures"
+            )
+        sizes.update(records.groups(level).tolist())
+    return sizes
+
+
+def make_folds(study: StudyConfig, paths: tuple[str, ...], folder: Path) -> tuple[Fold, ...]:
+    """Writes the list files (the same bytes each time), or copies the given ones, source by source."""
+    given = [json.loads(_read(name)) for name in study.fold_files]
+    found: list[list[tuple[str, str]]] = [[] for _ in range(len(given) or study.folds)]
+    for source, parts in source_records(paths).items():
+        sizes = group_sizes(study, parts)
+        for i, fold in enumerate(found):
+            lists = _given(given[i], sizes) if given else _drawn(study, sizes, i, source)
+            file = folder / f"{source}-fold{i}.json"
+            content = (json.dumps(lists, indent=1) + "\n").encode()
+            if not file.is_file() or file.read_bytes() != content:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_bytes(file, content)
+            fold.append((source, str(file)))
+    return tuple(tuple(fold) for fold in found)
+
+
+def _read(name: str) -> str:
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+        json.loads(text)
+        return text
+    except (OSError, ValueError):
+        raise UserError(
+            f"config key 'fold_files': '{name}' is no JSON list file of data.split; see docs/own-data.md"
+        ) from None
+
+
+def _given(lists: dict[str, list[str]], sizes: Counter[str]) -> dict[str, list[str]]:
+    """A given fold with what it leaves out as training: what leaks is found by `check_leaks`, with the names."""
+    named = {group for ids in lists.values() for group in ids}
+    out = {split: [g for g in lists.get(split, []) if g in sizes] for split in ("train", "validation", "test")}
+    out["train"] += [group for group in sorted(sizes) if group not in named]
+    if not out["validation"]:
+        out["train"], out["validation"] = out["train"][:-1], out["train"][-1:]
+    return out
+
+
+def _drawn(study: StudyConfig, sizes: Counter[str], fold: int, source: str) -> dict[str, list[str]]:
+    rule = f"kfold:{study.folds}:{fold}"
+    records = [group for group in sorted(sizes) for _ in range(sizes[group])]
+    assigned, cut = split_groups(
+        records, rule, validation_fraction=study.data.validation_fraction, seed=SPLIT_SEED, what=f"groups of {source}"
+    )
+    if cut:
+        raise UserError(
+            f"{source} has {len(sizes)} groups: a study needs three at least, to train, validate and test on"
+        )
+    return {split: sorted(g for g, s in assigned.items() if s == split) for split in ("train", "validation", "test")}
+
+
+def read_fold(fold: Fold) -> dict[str, dict[str, list[str]]]:
+    """{source: {split: groups}}."""
+    return {source: json.loads(Path(file).read_text()) for source, file in fold}
