@@ -138,7 +138,7 @@ def full() -> ConfigDict:
 
 
 def null() -> ConfigDict:
-    """The two null worlds and the world as it is, small: what was removed must not be found.
+    """The world as it is, the two null worlds, half the information: what was removed must not be found.
 
     Command: vlm-jax study --config configs/study.py:null --workdir runs/study_null
     Expect: in `reports_independent` no gain of vision for the report, in `previous_shuffled` none of text for
@@ -147,7 +147,7 @@ def null() -> ConfigDict:
     """
     config = small()
     config.name = "null"
-    config.variants = ("normal", "world=reports_independent", "world=previous_shuffled")
+    config.variants = ("normal", "world=reports_independent", "world=previous_shuffled", "information=0.5")
     config.systems = ("base@tiny", "no_image@tiny", "no_text@tiny", "landmark_cnn@tiny", "keyword_report@tiny")
     return config
 

@@ -1,4 +1,4 @@
-"""A finished study without training: a toy source, and the predictions that systems of known quality would have made."""
+"""A finished study without training: a toy source, and what systems of known quality would have predicted."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def make_study(toy):
     """A study of the toy data, with whatever is to be different."""
 
     def make(**changes):
-        table = tuple(f"{name}=configs/vlm.py:micro" for name in SYSTEMS) + ("template_filler@tiny=template_filler:base@tiny",)
+        table = tuple(f"{name}=configs/vlm.py:micro" for name in SYSTEMS) + (
+            "template_filler@tiny=template_filler:base@tiny",
+        )
         study = StudyConfig(
             name="toy <b>", table=table, data=StudyData(path=(toy,)), folds=2, seeds=(0, 1), bootstrap=300, coverage=3
         )
@@ -138,7 +140,11 @@ def answer_as(job, quality):
     summary = {"parameters": 1234567, "steps": 10, "batch_size": 8, "trials": 1, "image_size": 32, "best_step": 10}
     (job.folder / SUMMARY).write_text(json.dumps(summary | {"seconds_of_steps": 1.0}))
     factual = {"value": quality, "n_units": 8, "n_groups": 7, "low": None, "high": None}
-    metrics = {"toy/report/fact_precision": factual, "toy/report/trivial/end/bleu2": factual, "toy/report/bleu2": factual}
+    metrics = {
+        "toy/report/fact_precision": factual,
+        "toy/report/trivial/end/bleu2": factual,
+        "toy/report/bleu2": factual,
+    }
     (job.results / METRICS).write_text(json.dumps(metrics))
 
 

@@ -15,7 +15,9 @@ from vlm_jax.study.contrasts import PRIMARY, against, contrasts_of, holm, named,
 
 def samples_of(values, resamples=4000, seed=0, name="f1_macro"):
     values = np.asarray(values, float)
-    return Samples.draw((name,), lambda w: (w @ values / w.sum(1))[:, None], len(values), resamples=resamples, seed=seed)
+    return Samples.draw(
+        (name,), lambda w: (w @ values / w.sum(1))[:, None], len(values), resamples=resamples, seed=seed
+    )
 
 
 def test_seven_primaries_with_the_margins_that_were_fixed():
@@ -81,7 +83,9 @@ def test_without_an_interval_there_is_no_p():
 
 
 def test_roles_are_found_by_name_without_size():
-    shown = dict.fromkeys(["light@tiny", "base@tiny", "base_report_only@tiny", "endovit_arch@tiny (random init)", "pooled"])
+    shown = dict.fromkeys(
+        ["light@tiny", "base@tiny", "base_report_only@tiny", "endovit_arch@tiny (random init)", "pooled"]
+    )
     assert named("base", shown) == "base@tiny"
     assert named("endovit", shown) == "endovit_arch@tiny (random init)"
     assert named("keyword_report", shown) == ""
@@ -108,9 +112,9 @@ def test_effects_are_found_where_they_are_and_not_where_they_were_removed():
     found = {c.name: c for c in contrasts_of(fake_scores("simulated", 0.2))}
     assert found["vision"].verdict == found["text"].verdict == "above" and not found["vision"].removed
     assert found["classification"].verdict == "not run" and found["classification"].p is None
-    null = {c.name: c for c in contrasts_of(fake_scores("simulated:reports_independent", 0.0))}
+    null = {c.name: c for c in contrasts_of(fake_scores("simulated, reports independent", 0.0))}
     assert null["vision"].removed and null["vision"].verdict == "within" and not null["text"].removed
-    shuffled = {c.name: c for c in contrasts_of(fake_scores("simulated:previous_shuffled", 0.0))}
+    shuffled = {c.name: c for c in contrasts_of(fake_scores("simulated, previous shuffled", 0.0))}
     assert shuffled["text"].removed and not shuffled["vision"].removed
 
 

@@ -79,8 +79,12 @@ def test_the_same_picture_encoded_again_in_another_patient(plan_of):
 
 
 def test_notes_with_the_same_wording(plan_of):
-    words = ["the middle turbinate was medialised under direct vision", "polyps were removed from the left middle meatus",
-             "the uncinate process was incised and taken down", "haemostasis was achieved and both sides were packed"]  # fmt: skip
+    words = [
+        "the middle turbinate was medialised under direct vision",
+        "polyps were removed from the left middle meatus",
+        "the uncinate process was incised and taken down",
+        "haemostasis was achieved and both sides were packed",
+    ]
     other = [*words[:3], "no bleeding was seen at the end"]
     bundles = [toys.bundle(i) for i in range(4)] + [toys.bundle(4, report=words), toys.bundle(5, report=other)]
     with pytest.raises(UserError, match="'p4' and 'p5' .notes, 57% of the wording"):

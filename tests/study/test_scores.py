@@ -16,6 +16,7 @@ from vlm_jax.study.pool import GOLD, pooled_systems
 from vlm_jax.study.scores import COLUMNS, foreign, score_variant
 from vlm_jax.study.table import csv_text, latex, tex
 
+
 @pytest.fixture(scope="module")
 def scored(finished):
     return score_variant(finished, finished.variants[0])
@@ -107,9 +108,10 @@ def test_the_table_has_the_agreed_columns_and_every_kind_of_row(scored):
     assert {r["world"] for r in rows} == {"simulated"} and {r["init"] for r in rows} == {"random", "counts", ""}
     fact = row_of(scored, system="base@tiny", metric="fact_precision")
     assert fact["value"] == pytest.approx(0.9) and fact["low"] is None and fact["n_units"] == 16
-    assert float(next(r for r in rows if r["metric"] == "f1_macro")["value"]) == row_of(
-        scored, system="base@tiny", metric="f1_macro", context="gold"
-    )["value"]
+    assert (
+        float(next(r for r in rows if r["metric"] == "f1_macro")["value"])
+        == row_of(scored, system="base@tiny", metric="f1_macro", context="gold")["value"]
+    )
 
 
 def test_metrics_of_the_system_itself_are_told_from_trivial_ones():

@@ -138,6 +138,15 @@ class Samples:
             below = float(ndtr(distance / scale - bias)) if scale > 0 else below
         return min(max(below, least), 1 - least)
 
+    def beside(self, other: Samples, prefix: str) -> Samples:
+        """These metrics and `prefix/<metric>` of others, on the same groups and draws."""
+        names = (*self.names, *(f"{prefix}/{name}" for name in other.names))
+        value, boot, jackknife = (
+            np.concatenate([getattr(self, part), getattr(other, part)], axis=-1)
+            for part in ("value", "boot", "jackknife")
+        )
+        return Samples(names, value, boot, jackknife)
+
     @staticmethod
     def mean(several: Sequence[Samples]) -> Samples:
         """Means of the same metrics over training seeds, on the same groups and draws: seeds averaged inside."""

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlm_jax.evaluation.intervals import LEVEL, Samples
+from vlm_jax.simulator.config import WORLDS
 from vlm_jax.study.pool import GOLD
 from vlm_jax.study.scores import VariantScores
 
@@ -45,8 +46,8 @@ PRIMARY = (
     Primary("text", "text has limited effect on landmarks", "base", "no_text", "landmarks", "f1_macro", 0.02),
 )  # fmt: skip
 
-REMOVED = {"reports_independent": ("vision",), "previous_shuffled": ("text",)}
-"""Null world -> contrasts whose information is not there: they must come out neither above nor below."""
+REMOVED = {WORLDS["reports_independent"]: ("vision",), WORLDS["previous_shuffled"]: ("text",)}
+"""Null world, as data sets call it -> contrasts whose information is not there: neither above nor below is right."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from vlm_jax.study.folds import Fold, read_fold, source_records
 SHOWN = 5
 SAME_PICTURE = 4.0
 """Mean difference in grey levels (0-255, of 36 x 36 thumbnails) up to which two frames are the same picture. Another
-JPEG encoding of a picture differs by less, the most similar simulated frames of two patients by 8 (of 520 at 96 pixels)."""
+JPEG encoding of a picture differs by less, the most similar simulated frames of two patients by 8 (520 frames)."""
 _SIDE = 36
 _CELLS = 4
 _FLAT = 8.0

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import vlm_jax
+from vlm_jax.contract import is_simulated
 from vlm_jax.data.store import open_dataset
 from vlm_jax.evaluation.report_style import STYLE
 from vlm_jax.evaluation.units import UNIT_NAMES, counted
@@ -45,7 +46,7 @@ def study_html(
 ) -> str:
     """The page as one string."""
     worlds = list(dict.fromkeys(world for found in scores for world in found.variant.worlds.values()))
-    kind = "simulated data" if all(w.startswith("simulated") for w in worlds) else ", ".join(worlds)
+    kind = "simulated data" if all(map(is_simulated, worlds)) else ", ".join(worlds)
     title = f"Study {plan.study.name}: {len(plan.systems) - 1} systems – {kind}"
     parts = [_intro(plan, scores), contrast_table(contrasts), *(_variant(plan, found) for found in scores)]
     parts += [_runs(plan, scores), coverage_table(coverage), _footer(plan)]
@@ -93,10 +94,8 @@ def _data_lines(found: VariantScores) -> list[str]:
             for (source, task), keys in found.units.items()
             if source == info.source
         ]
-        version = info.generator.get("version") if isinstance(info.generator, dict) else None
-        maker = f", simulator {version}" if info.world == "simulated" and version else ""
         sizes = ", ".join(dict.fromkeys(units))
-        lines.append(f"{info.source} ({found.variant.worlds[info.source]}{maker}): {sizes}")
+        lines.append(f"{info.source} ({info.full_world}): {sizes}")
     return lines
 
 

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from vlm_jax.data.run_data import RunData
+from vlm_jax.data.store import open_dataset
+from vlm_jax.evaluation.fact_scores import WITHIN as FACTS
+from vlm_jax.evaluation.fact_scores import fact_samples
 from vlm_jax.evaluation.intervals import Groups, Samples
 from vlm_jax.evaluation.label_scores import LabelUnits, decided_samples
 from vlm_jax.evaluation.run import METRICS
@@ -23,8 +26,8 @@ from vlm_jax.study.pool import GOLD, FrameAnswers, Pooled, TextAnswers, pooled_s
 from vlm_jax.study.untrained import open_fold
 from vlm_jax.study.variants import Variant
 
-CEILINGS = "ceilings.json"
-"""Beside a data set: {`<source>/<task>/<metric>`: {"ceiling_state": number, "ceiling_inputs": number}}."""
+CEILINGS = "information.json"
+"""Beside a data set: what `vlm-jax data information --out DIR/information.json` measured of its world."""
 SEED = 0
 """Of the resamples, the same for every system: differences are paired."""
 DATA = "data"
@@ -139,10 +142,22 @@ class _Scorer:
         for context in self._contexts(seeds[0].texts, keys):
             several = []
             for answers in seeds:
-                names, columns = self._columns(units, [answers.texts[context][key] for key in keys])
-                several.append(column_samples(names, columns, groups, resamples=self.resamples, seed=SEED))
+                written = [answers.texts[context][key] for key in keys]
+                names, columns = self._columns(units, written)
+                found = column_samples(names, columns, groups, resamples=self.resamples, seed=SEED)
+                several.append(self._with_facts(found, scope, units, written, groups) if context == GOLD else found)
             out[context] = Samples.mean(several)
         return out
+
+    def _with_facts(
+        self, found: Samples, scope: tuple[str, str], units: Sequence[Any], written: Sequence[str], groups: Groups
+    ) -> Samples:
+        """The same with the factuality of the sentences against their references."""
+        truth = self._truth.get((scope[0], "landmarks"))
+        labels = truth.classes if truth else ()
+        references = [of[1] for of in units]
+        facts = fact_samples(written, references, groups, labels, resamples=self.resamples, seed=SEED)
+        return found.beside(facts, FACTS)
 
     def _contexts(self, answered: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
         """Those in which every unit is answered: where nothing is described there is nothing to roll out."""
@@ -256,5 +271,7 @@ def read_ceilings(paths: Sequence[str]) -> dict[str, dict[str, float]]:
     for path in paths:
         file = Path(path) / CEILINGS
         if file.is_file():
-            found |= json.loads(file.read_text())
+            source = open_dataset(path).info.source
+            for task, metrics in json.loads(file.read_text())["tasks"].items():
+                found |= {f"{source}/{task}/{name}": of for name, of in metrics.items() if isinstance(of, dict)}
     return found

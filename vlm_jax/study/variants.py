@@ -1,7 +1,7 @@
 """The data of a study: given data sets, or simulated ones, one for each variant of the simulator's settings.
 
-A variant is what the table's column `world` says: `real`, `simulated`, or `simulated:SETTING=VALUE` for a null world or
-another level of what text and image say of one another. Each is a study of its own, of the same systems.
+A variant is a null world, say, or another level of what text and image say of one another; the table's column `world`
+is what its data set says of itself. Each is a study of its own, of the same systems on the same kind of folds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_jax.config.study import StudyConfig
-from vlm_jax.config.values import suggest
+from vlm_jax.config.values import parse, suggest
 from vlm_jax.data.store import open_dataset, write_dataset
 from vlm_jax.errors import UserError
 from vlm_jax.simulator import SimulatorConfig, dataset_info, make_procedure, procedure_ids
@@ -65,28 +65,9 @@ def _variant(study: StudyConfig, workdir: Path, name: str, paths: tuple[str, ...
 
 
 def worlds_of(paths: tuple[str, ...]) -> dict[str, str]:
-    """{source: `real`, `simulated`, or `simulated:...` where its generator says that it is another world}."""
-    found = {}
-    for path in paths:
-        info = open_dataset(path).info
-        made_by = info.generator.get("config", {}) if isinstance(info.generator, dict) else {}
-        found[info.source] = world_name(info.world, made_by)
-    return found
-
-
-def world_name(world: str, made_by: dict[str, Any]) -> str:
-    """`simulated:previous_shuffled`, `simulated:omission_rate=0.5`: what differs from the simulator as it is."""
-    default = dataclasses.asdict(SimulatorConfig()) if world == "simulated" else {}
-    parts = []
-    for key in WORLD_SETTINGS:
-        if key in made_by and made_by[key] != default.get(key):
-            parts.append(str(made_by[key]) if key == "world" else f"{key}={made_by[key]}")
-    return world + (":" + "+".join(parts) if parts else "")
-
-
-SIZES = ("procedures", "activities_per_procedure", "frames_per_procedure", "image_size", "seed", "fps", "jpeg_quality")
-"""Settings of the simulator that make more or fewer data, not another world."""
-WORLD_SETTINGS = tuple(f.name for f in dataclasses.fields(SimulatorConfig) if f.name not in SIZES)
+    """{source: `real`, `simulated`, or `simulated` and what sets its world apart}, as each data set says of itself."""
+    infos = [open_dataset(path).info for path in paths]
+    return {info.source: info.world for info in infos}
 
 
 def simulator_settings(text: str) -> dict[str, Any]:
@@ -106,8 +87,8 @@ def simulator_settings(text: str) -> dict[str, Any]:
             )
         default = getattr(SimulatorConfig(), key)
         try:
-            found[key] = raw if isinstance(default, str) else type(default)(raw)
-        except ValueError:
+            found[key] = parse(key, raw, type(default))
+        except UserError:
             raise UserError(f"config key 'variants': {key} is a {type(default).__name__}, got {raw!r}") from None
     return found
 
