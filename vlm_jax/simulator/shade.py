@@ -156,7 +156,7 @@ def _blood(albedo: list[jax.Array], wet: jax.Array, p: Point, look: Look) -> tup
     patch = (
         wave(0.47 * x + 1.3 * look.phase) + wave(0.39 * z - 0.21 * y + look.phase) + wave(0.58 * y + 0.33 * x)
     ) / 3 + 0.25 * wave(1.3 * z + 1.1 * x) * wave(1.2 * y)
-    level = 1.15 - 1.6 * look.blood
+    level = 0.85 - 1.35 * look.blood
     film = jnp.clip((patch - 0.012 * (y - 18) - level) / 0.22, 0, 1) * jnp.clip(look.blood * 6, 0, 1) * 0.88
     return [c * (1 - film) + b * film for c, b in zip(albedo, BLOOD, strict=True)], wet * (1 + 0.6 * film)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-SOLIDS, AIRWAYS, PAINTS = 24, 20, 12
+SOLIDS, AIRWAYS, PAINTS = 18, 20, 12
 """Slots of each kind of block in a traced scene."""
 HALF_ANGLE = math.radians(44.0)
 """Half the field of view: the angle from the axis at the edge of the image circle; equidistant, as wide scopes are."""
