@@ -158,11 +158,11 @@ def test_an_unknown_procedure_is_refused():
         make_procedure(SHORT, "fess-1-00003")
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    size=st.integers(16, 96),
-    activities=st.floats(12, 60),
+    size=st.sampled_from([16, 48]),  # each size is compiled anew
+    activities=st.floats(12, 18),
     fps=st.floats(0.5, 10),
     omission=st.floats(0, 0.9),
     breach=st.floats(0, 1),

@@ -28,6 +28,8 @@ MIN_SHARE = 0.25
 CHUNK = 8
 """Frames a call: a fixed number, so that one program serves all."""
 COUNT = len(anatomy.LANDMARKS)
+Shot = tuple[Scene, Path, int]
+"""A frame of a path through a scene, by its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,10 @@ def render(
     """The path's frames of these numbers, in order. A frame's recording noise comes from its own seed."""
     for start in range(0, len(frames), CHUNK):
         numbers = frames[start : start + CHUNK]
-        packed = pack(scene, path, numbers)
+        shots = [(scene, path, number) for number in numbers]
+        packed = pack(shots)
         hits = trace.trace(packed, size)
-        rgb, ids = shade.shade(hits, packed, look(scene, path, numbers))
+        rgb, ids = shade.shade(hits, packed, look(shots))
         border = _field(size, scene.centre.border)
         arrays = np.asarray(rgb), np.asarray(ids).astype(np.uint8) * border, np.asarray(hits.depth)
         for k, number in enumerate(numbers):
@@ -70,25 +73,35 @@ def render(
 
 def visibility(scene: Scene, path: Path, frames: Sequence[int]) -> Sight:
     """Truth of the path's frames of these numbers, read from id masks of MASK_SIZE pixels."""
-    parts = [_sight(scene, path, frames[k : k + CHUNK]) for k in range(0, len(frames), CHUNK)]
-    return Sight(*(np.concatenate([getattr(p, name) for p in parts]) for name in Sight.__dataclass_fields__))
+    return sights([(scene, path, frames)])[0]
 
 
-def _sight(scene: Scene, path: Path, numbers: Sequence[int]) -> Sight:
-    sums, whole = (np.asarray(a)[: len(numbers)] for a in _measure(pack(scene, path, numbers), scene))
+def sights(views: Sequence[tuple[Scene, Path, Sequence[int]]]) -> list[Sight]:
+    """`visibility` of many scenes at once: their frames share the calls."""
+    shots = [(scene, path, number) for scene, path, frames in views for number in frames]
+    parts = [_sight(shots[k : k + CHUNK]) for k in range(0, len(shots), CHUNK)]
+    whole = {name: np.concatenate([getattr(p, name) for p in parts]) for name in Sight.__dataclass_fields__}
+    ends = np.cumsum([len(frames) for _, _, frames in views])[:-1]
+    split = {name: np.split(array, ends) for name, array in whole.items()}
+    return [Sight(**{name: split[name][k] for name in split}) for k in range(len(views))]
+
+
+def _sight(shots: Sequence[Shot]) -> Sight:
+    sums, whole = (np.asarray(a)[: len(shots)] for a in _measure(shots))
     pixels = sums[..., 0]
     fractions = (pixels / MASK_SIZE**2).astype(np.float32)
     alone = whole / SILHOUETTE_SIZE**2
     share = np.where(pixels > 0, fractions / np.maximum(alone, 0.5 / SILHOUETTE_SIZE**2), 0).clip(0, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         centres = (sums[..., 1:] / pixels[..., None]).astype(np.float32)
-    if scene.side == "right":
-        centres[..., 0] *= -1
+    centres[[scene.side == "right" for scene, _, _ in shots], :, 0] *= -1
     return Sight((fractions >= MIN_AREA) & (share >= MIN_SHARE), fractions, share.astype(np.float32), centres)
 
 
-def _measure(packed: trace.Packed, scene: Scene) -> tuple[jax.Array, jax.Array]:
-    slots, border = jnp.asarray(scene.slots), scene.centre.border
+def _measure(shots: Sequence[Shot]) -> tuple[jax.Array, jax.Array]:
+    packed, full = pack(shots), _full(shots)
+    slots = np.stack([scene.slots for scene, _, _ in full])
+    border = np.array([scene.centre.border for scene, _, _ in full], np.float32)
     depth, ends = trace.march_fn(packed, MASK_SIZE, MASK_STEPS)
     solid, paint = trace.name_fn(ends, packed)
     tool = trace.tool_fn(packed.tool, MASK_SIZE) < depth
@@ -97,50 +110,58 @@ def _measure(packed: trace.Packed, scene: Scene) -> tuple[jax.Array, jax.Array]:
 
 
 @jax.jit
+@jax.vmap
 def _count(
-    depth: jax.Array, solid: jax.Array, paint: jax.Array, tool: jax.Array, slots: jax.Array, border: float
+    depth: jax.Array, solid: jax.Array, paint: jax.Array, tool: jax.Array, slots: jax.Array, border: jax.Array
 ) -> jax.Array:
-    """f32[F, 20, 3]: pixels of each landmark, and the sums of their places right and up."""
+    """f32[20, 3] of a frame: pixels of each landmark, and the sums of their places right and up."""
     ids, _ = shade.landmark_ids(depth, solid, paint, tool, slots)
     axis = (jnp.arange(MASK_SIZE) + 0.5) * (2 / MASK_SIZE) - 1
     right, up = jnp.meshgrid(axis, -axis)
-    field = right**2 + up**2 < border**2
-    one = (ids[..., None] == jnp.arange(1, COUNT + 1)) & field[..., None]
+    one = (ids[..., None] == jnp.arange(1, COUNT + 1)) & (right**2 + up**2 < border**2)[..., None]
     weights = jnp.stack([jnp.ones_like(right), right, up], axis=-1)
-    return jnp.einsum("fhwn,hwc->fnc", one.astype(jnp.float32), weights)
+    return jnp.einsum("hwn,hwc->nc", one.astype(jnp.float32), weights)
 
 
 @jax.jit
-def _count_alone(solids: jax.Array, paints: jax.Array, slots: jax.Array, border: float) -> jax.Array:
-    """f32[F, 20]: pixels of the field of view that each landmark would cover with nothing in front."""
-    covered = jnp.concatenate([solids, paints], axis=1) & _field(SILHOUETTE_SIZE, border)
-    numbers = slots[:-1, 3].astype(jnp.int32)
-    member = numbers[None, :] == jnp.arange(1, COUNT + 1)[:, None]
-    return jnp.einsum("ns,fshw->fnhw", member.astype(jnp.float32), covered.astype(jnp.float32)).clip(0, 1).sum((2, 3))
+@jax.vmap
+def _count_alone(solids: jax.Array, paints: jax.Array, slots: jax.Array, border: jax.Array) -> jax.Array:
+    """f32[20] of a frame: pixels of the field of view that each landmark would cover with nothing in front."""
+    covered = jnp.concatenate([solids, paints]) & _field(SILHOUETTE_SIZE, border)
+    member = slots[:-1, 3].astype(jnp.int32)[None, :] == jnp.arange(1, COUNT + 1)[:, None]
+    return jnp.einsum("ns,shw->nhw", member.astype(jnp.float32), covered.astype(jnp.float32)).clip(0, 1).sum((1, 2))
 
 
-def pack(scene: Scene, path: Path, numbers: Sequence[int]) -> trace.Packed:
+def pack(shots: Sequence[Shot]) -> trace.Packed:
     """The tracer's arrays of CHUNK frames; the last is repeated where there are fewer."""
-    rows = _rows(numbers)
-    same = partial(_same, count=len(rows))
+    full = _full(shots)
+
+    def each(name: str) -> jax.Array:
+        return jnp.asarray(np.stack([getattr(scene, name) for scene, _, _ in full]))
+
+    def along(name: str) -> jax.Array:
+        return jnp.asarray(np.stack([getattr(path, name)[number] for _, path, number in full]))
+
     return trace.Packed(
-        eye=path.eye[rows],
-        turn=path.turn[rows],
-        solids=same(scene.solids),
-        airways=same(scene.airways),
-        paints=same(scene.paints),
-        phase=same(scene.phase),
-        bend=same(BEND),
-        tool=path.tool[rows],
+        eye=along("eye"),
+        turn=along("turn"),
+        solids=each("solids"),
+        airways=each("airways"),
+        paints=each("paints"),
+        phase=each("phase"),
+        bend=jnp.full(len(full), BEND),
+        tool=along("tool"),
     )
 
 
-def look(scene: Scene, path: Path, numbers: Sequence[int]) -> shade.Look:
-    """The shader's arrays of CHUNK frames."""
-    rows = _rows(numbers)
-    same = partial(_same, count=len(rows))
+def look(shots: Sequence[Shot]) -> shade.Look:
+    """The shader's arrays of CHUNK frames of one scene."""
+    full = _full(shots)
+    scene = full[0][0]
+    same = partial(_same, count=len(full))
     centre = scene.centre
-    strength = {name: path.strengths[rows, k] for k, name in enumerate(nuisance.STRENGTHS)}
+    strengths = jnp.asarray(np.stack([path.strengths[number] for _, path, number in full]))
+    strength = {name: strengths[:, k] for k, name in enumerate(nuisance.STRENGTHS)}
     return shade.Look(
         slots=same(scene.slots),
         decals=same(scene.decals),
@@ -155,15 +176,15 @@ def look(scene: Scene, path: Path, numbers: Sequence[int]) -> shade.Look:
     )
 
 
-def _rows(numbers: Sequence[int]) -> np.ndarray:
-    return np.array([*numbers, *[numbers[-1]] * (CHUNK - len(numbers))])
+def _full(shots: Sequence[Shot]) -> list[Shot]:
+    return [*shots, *[shots[-1]] * (CHUNK - len(shots))]
 
 
-def _same(value: object, count: int) -> np.ndarray:
+def _same(value: float | Sequence[float] | np.ndarray, count: int) -> jax.Array:
     array = np.asarray(value, np.float32)
-    return np.broadcast_to(array, (count, *array.shape))
+    return jnp.asarray(np.broadcast_to(array, (count, *array.shape)))
 
 
-def _field(size: int, border: float) -> np.ndarray | jax.Array:
+def _field(size: int, border: float | jax.Array) -> np.ndarray | jax.Array:
     axis = (np.arange(size) + 0.5) * (2 / size) - 1
     return axis[None, :] ** 2 + axis[:, None] ** 2 < border**2

@@ -91,7 +91,11 @@ def nameable(activity: PlannedActivity) -> frozenset[int]:
         for a in anatomy.LANDMARKS
         if available(a.number, activity.state) and activity.scope in a.scopes and a.number not in ARTERIES
     }
-    return frozenset((names - {20} if arteries else names) | arteries)
+    if arteries:  # at the skull base the choana is out of the question
+        names.discard(20)
+    if activity.region != "sphenoidal sinus" and 10 in names:  # behind an intact basal lamella
+        names.discard(14)
+    return frozenset(names | arteries)
 
 
 def build_scene(config: SimulatorConfig, plan: Plan, activity: PlannedActivity) -> Scene:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vlm_jax.simulator.trace import FAR, PAINTS, SOLIDS, Hits, Packed, Point, directions, wave
+from vlm_jax.simulator.trace import FAR, PAINTS, SOLIDS, Hits, Packed, Point, directions, turned, wave
 
 DECALS, DECAL_WIDTH = 8, 18
 """Slots for the marks of findings in a scene."""
@@ -67,7 +67,7 @@ def _light(
     """What comes back to the lens, before the camera's gain."""
     rays = directions(hits.depth.shape[0])
     albedo, wet = _blood(albedo, wet, hits.point, look)
-    view = [-sum(turn[i, k] * rays[k] for k in range(3)) for i in range(3)]
+    view = [-ray for ray in turned(turn, rays)]
     facing = jnp.clip(sum(n * v for n, v in zip(normal, view, strict=True)), 0, 1)
     fall = 1 / (1 + (hits.depth / look.reach) ** 2)
     light = (0.18 + 0.82 * facing) * fall * (0.30 + 0.70 * hits.openness)
@@ -122,7 +122,7 @@ def _ripple(normal: Point, p: Point, depth: jax.Array, phase: jax.Array) -> Poin
     )
     out = tuple(n + b for n, b in zip(normal, bumps, strict=True))
     norm = jnp.sqrt(sum(n * n for n in out)) + 1e-6
-    return tuple(n / norm for n in out)  # type: ignore[return-value]
+    return tuple(n / norm for n in out)
 
 
 def _decals(
@@ -143,9 +143,9 @@ def _decals(
         push = [sum(d[4 + 3 * r + i] * own[r] for r in range(3)) for i in range(3)]
         scale = jnp.sqrt(sum(q * q for q in push)) + 1e-6
         tilt = 0.7 * bulge * jnp.clip(radius, 0, 1)
-        normal = tuple(n + tilt * q / scale for n, q in zip(normal, push, strict=True))  # type: ignore[assignment]
+        normal = tuple(n + tilt * q / scale for n, q in zip(normal, push, strict=True))
         norm = jnp.sqrt(sum(n * n for n in normal)) + 1e-6
-        normal = tuple(n / norm for n in normal)  # type: ignore[assignment]
+        normal = tuple(n / norm for n in normal)
         wet = wet * (1 + 0.5 * bulge) * (1 - hole)
     return albedo, normal, wet
 

@@ -35,7 +35,7 @@ LAYOUTS: dict[str, tuple[int, ...]] = {
     "sphenoidal sinus": (14, 13, 12, 11, 1),
     "skull base": (16, 17, 18, 15, 3, 19),
     "frontal recess": (19, 17, 5, 15, 3, 16),
-    "common ethmoid cavity": (3, 15, 16, 8, 14, 2, 11, 10),
+    "common ethmoid cavity": (3, 15, 16, 8, 14, 2),
 }
 """Landmarks that a view's description names first, in order; others in view follow by number."""
 

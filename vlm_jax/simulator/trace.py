@@ -55,7 +55,8 @@ class Hits(NamedTuple):
     tool: jax.Array
 
 
-Point = tuple[jax.Array, jax.Array, jax.Array]
+Point = tuple[jax.Array, ...]
+"""x, y, z (or right, up, forward), arrays of one shape."""
 
 
 def block_distance(p: Point, block: jax.Array) -> jax.Array:
@@ -121,6 +122,12 @@ def directions(size: int) -> Point:
     return u * spread, v * spread, jnp.cos(r * HALF_ANGLE)
 
 
+def turned(turn: jax.Array, rays: Point) -> Point:
+    """Camera directions in the world: turn f32[3, 3]."""
+    right, up, forward = rays
+    return tuple(turn[i, 0] * right + turn[i, 1] * up + turn[i, 2] * forward for i in range(3))
+
+
 def levels(size: int, last: int) -> tuple[tuple[int, int], ...]:
     """(grid, steps) from coarse to fine; every grid is half of the next, the last is the image."""
     grids = [size]
@@ -132,12 +139,13 @@ def levels(size: int, last: int) -> tuple[tuple[int, int], ...]:
 
 def march(scene: Packed, size: int, last: int = 7) -> tuple[jax.Array, Point]:
     """Depth f32[size, size] along each ray and the points that were met; `last` steps on the finest grid."""
-    depth = rays = None
-    for grid, steps in levels(size, last):
+    plan = levels(size, last)
+    depth, rays = jnp.full((plan[0][0],) * 2, NEAR, jnp.float32), directions(size)
+    for grid, steps in plan:
         local = directions(grid)
-        rays = tuple(sum(scene.turn[i, k] * local[k] for k in range(3)) for i in range(3))
+        rays = turned(scene.turn, local)
         cone = 0.0008 if grid == size else 1.6 * HALF_ANGLE / grid
-        depth = jnp.full((grid, grid), NEAR, jnp.float32) if depth is None else _finer(depth)
+        depth = depth if depth.shape[0] == grid else _finer(depth)
 
         def step(_: int, t: jax.Array, rays: Point = rays, cone: float = cone) -> jax.Array:
             d = field(tuple(scene.eye[k] + t * rays[k] for k in range(3)), scene)
@@ -170,7 +178,7 @@ def name(p: Point, scene: Packed) -> tuple[jax.Array, jax.Array]:
     return solid, jnp.where(solid >= 0, -1, paint)
 
 
-def _field_near(ends: Point, scene: Packed, offset: jax.Array) -> jax.Array:
+def _field_near(ends: Point, scene: Packed, offset: jax.Array | Point) -> jax.Array:
     return field(tuple(e + o for e, o in zip(ends, offset, strict=True)), scene)
 
 
@@ -184,7 +192,7 @@ _away_fn = jax.jit(jax.vmap(lambda ends, n, scene: _field_near(ends, scene, tupl
 
 def _unit(v: list[jax.Array]) -> Point:
     norm = jnp.sqrt(sum(s * s for s in v)) + 1e-6
-    return tuple(s / norm for s in v)  # type: ignore[return-value]
+    return tuple(s / norm for s in v)
 
 
 def trace(scene: Packed, size: int) -> Hits:
@@ -221,7 +229,7 @@ tool_fn = jax.jit(jax.vmap(_tool, in_axes=(0, None)), static_argnums=1)
 def silhouettes(scene: Packed, size: int) -> tuple[jax.Array, jax.Array]:
     """Pixels that each solid and each paint would cover alone: bool[SOLIDS, H, W], bool[PAINTS, H, W]."""
     local = directions(size)
-    rays = tuple(sum(scene.turn[i, k] * local[k] for k in range(3)) for i in range(3))
+    rays = turned(scene.turn, local)
 
     def covers(block: jax.Array) -> jax.Array:
         def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
