@@ -6,7 +6,7 @@ BIN := .venv/bin
 WORKDIR ?= runs/demo
 PYTEST_FLAGS ?=
 
-.PHONY: help setup setup-dev demo lint test test-slow format reference clean
+.PHONY: help setup setup-dev demo lint test test-slow format bench-check reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -57,6 +57,10 @@ format: .venv/.dev.stamp  ## rewrite the sources as ruff likes them
 
 clean:  ## remove the environment and caches; keeps runs/
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .coverage* htmlcov build dist
+
+BASE ?= HEAD~1
+bench-check: .venv/.demo.stamp  ## is this commit slower than BASE? both in turn on this machine, minutes
+	$(BIN)/python benchmarks/check.py --base $(BASE)
 
 reference: .venv/.demo.stamp  ## docs/reference/config.md, from the schema
 	$(BIN)/python -m vlm_jax.config.reference > docs/reference/config.md

@@ -21,6 +21,7 @@ import vlm_jax
 from vlm_jax.config.schema import Config
 from vlm_jax.config.values import leaves, suggest, type_name
 from vlm_jax.errors import UserError
+from vlm_jax.parallel import runtime
 
 COMMANDS: dict[str, str] = {
     "demo": "vlm_jax.commands.demo",
@@ -34,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "predict": "vlm_jax.commands.predict",
     "study": "vlm_jax.commands.study",
     "inspect": "vlm_jax.commands.inspect",
+    "bench": "vlm_jax.commands.bench",
     "weights import": "vlm_jax.commands.weights_import",
     "weights export": "vlm_jax.commands.weights_export",
     "weights verify": "vlm_jax.commands.weights_verify",
@@ -110,6 +112,7 @@ def _main(argv: list[str]) -> int:
     if len(argv) == 2 and argv[1] in ("-h", "--help") and argv[0] not in COMMANDS and _group(argv[0]):
         print(_overview(argv[0] + " "))
         return 0
+    runtime.prepare()
     try:
         return run_command(argv)
     except SystemExit as stop:  # argparse leaves so after --help

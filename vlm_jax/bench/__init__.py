@@ -1,0 +1,1 @@
+"""How fast it is: what is timed, against what, and how it is written down."""

@@ -1,0 +1,98 @@
+"""`bench train`: the training step, or its forward pass alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from vlm_jax.bench import machine
+from vlm_jax.bench.peers import check_same, load_peers
+from vlm_jax.bench.results import OURS, result, timed_rows
+from vlm_jax.bench.timing import interleave
+from vlm_jax.bench.trial import Trial, make_trial
+from vlm_jax.config.schema import Config
+from vlm_jax.models.build import resolve_dtype
+
+CHUNK = 5
+"""Steps a timing where steps only start work on a device: the host waits for the last of them."""
+
+
+def measure(config: Config, *, steps: int, warmup: int, peers: list[str], forward: bool = False) -> dict[str, Any]:
+    """Times `steps` steps of a batch that already lies on the device, beside the peers'.
+
+    Raises:
+      UserError: a setting, or a peer that cannot run or computes something else.
+    """
+    trial = make_trial(config)
+    kind = "forward" if forward else "train"
+    others = load_peers(peers, kind, trial)
+    with jax.set_mesh(trial.mesh):
+        logits = np.asarray(trial.forward(trial.state.params, trial.placed).landmark_logits)
+        differences = {peer.name: check_same(peer, logits) for peer in others}
+        calls = {OURS: _forward(trial) if forward else _step(trial), **{peer.name: peer.call for peer in others}}
+        repeat = 1 if jax.default_backend() == "cpu" else CHUNK
+        seconds = interleave(calls, rounds=-(-steps // repeat), warmup=warmup, repeat=repeat)
+    counted = trial.flops(train=not forward)
+    dtype = resolve_dtype(config.model.dtype).name
+    extra: dict[str, dict[str, Any]] = {}
+    for name, values in seconds.items():
+        rate = counted / float(np.median(values.wall))
+        peak = machine.peak_flops(dtype)
+        extra[name] = {"flops_per_second": rate} | ({"share_of_peak": rate / peak} if peak else {})
+    for peer in others:
+        extra[peer.name] |= {"greatest_difference": differences[peer.name], "note": peer.note}
+    extra[OURS] |= memory(trial) if not forward else {}
+    setting = {**describe(config), "steps": steps, "warmup": warmup, "counted_flops": counted}
+    batch = config.train.batch_size
+    return result(kind, setting, timed_rows(seconds, per_call=batch, unit="examples_per_second", extra=extra))
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """The settings that a time depends on most; the rest is in the config that `config` names."""
+    return {
+        "config": config.name,
+        "batch_size": config.train.batch_size,
+        "image_size": config.data.image_size,
+        "prompt_length": config.data.prompt_length,
+        "target_length": config.data.target_length,
+        "dtype": resolve_dtype(config.model.dtype).name,
+        "dropout": config.model.dropout,
+        "remat": config.model.remat,
+        "scan_layers": config.model.scan_layers,
+        "attention": config.model.attention,
+    }
+
+
+def _step(trial: Trial) -> Any:
+    wait = jax.default_backend() == "cpu"
+    turns = iter(range(1, 1 << 60))
+
+    def call() -> None:
+        trial.state, metrics = trial.train_step(trial.state, trial.placed)
+        if wait or next(turns) % CHUNK == 0:
+            jax.block_until_ready(metrics["loss"])
+
+    return call
+
+
+def _forward(trial: Trial) -> Any:
+    return lambda: jax.block_until_ready(trial.forward(trial.state.params, trial.placed))
+
+
+def memory(trial: Trial) -> dict[str, int]:
+    """Bytes of the step: the peak that compilation predicts, and the one that the device saw where it tells."""
+    compiled = trial.train_step.lower(trial.state, trial.placed).compile()  # pyright: ignore[reportFunctionMemberAccess]
+    sizes = compiled.memory_analysis()
+    if sizes is None:
+        return {}
+    found = {"predicted_peak_bytes": int(sizes.temp_size_in_bytes + sizes.argument_size_in_bytes)}
+    seen = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return found if seen is None else found | {"peak_bytes": int(seen)}
+
+
+def with_batch(config: Config, size: int) -> Config:
+    """The same run with another batch."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=size))
