@@ -18,8 +18,8 @@ def plans():
 
 @pytest.fixture(scope="session")
 def full():
-    """Sixteen full-length procedures, one small frame an activity: (plan, bundle) pairs."""
-    config = SimulatorConfig(seed=5, procedures=16, frames_per_procedure=1, image_size=16)
+    """Three full-length procedures, one small frame an activity: (plan, bundle) pairs."""
+    config = SimulatorConfig(seed=5, procedures=3, frames_per_procedure=1, image_size=16)
     pairs = []
     for index, id in enumerate(procedure_ids(config)):
         bundle = make_procedure(config, id)

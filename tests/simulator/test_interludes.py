@@ -21,7 +21,7 @@ from vlm_jax.simulator.interludes import KINDS, draw_interludes
 from vlm_jax.simulator.unassessable import render_unassessable
 from vlm_jax.simulator.workflow import draw_plan
 
-SHORT = SimulatorConfig(seed=1, procedures=3, frames_per_procedure=200, image_size=32, activities_per_procedure=16)
+SHORT = SimulatorConfig(seed=1, procedures=3, frames_per_procedure=200, image_size=16, activities_per_procedure=16)
 
 
 def test_their_share_of_the_frames_is_the_one_asked_for(plans):
@@ -101,7 +101,7 @@ def test_a_data_set_counts_them_and_no_record_is_one(tmp_path):
     lost = np.flatnonzero(~frames.assessable)
     assert (frames.activity[lost] == "").all() and (frames.visible[lost] == -1).all()
     assert all(str(frames.uid[i]).split("-")[-2] in KINDS for i in lost)
-    assert simplejpeg.decode_jpeg(dataset.read_image(int(lost[0]))).shape == (32, 32, 3)
+    assert simplejpeg.decode_jpeg(dataset.read_image(int(lost[0]))).shape == (16, 16, 3)
     for unit in ("joined", "frames"):
         records = build_records(dataset, DataConfig(), unit)
         assert len(records) == stats["assessable_frames"] and not set(records.frame.tolist()) & set(lost.tolist())

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from vlm_jax.errors import UserError
 from vlm_jax.simulator import SimulatorConfig, anatomy, dataset_info, make_procedure, procedure_ids, version
+from vlm_jax.simulator.procedure import View, reference_frames
+from vlm_jax.simulator.workflow import draw_plan
 
-SHORT = SimulatorConfig(seed=1, procedures=3, frames_per_procedure=30, image_size=48, activities_per_procedure=16)
+SHORT = SimulatorConfig(seed=1, procedures=3, frames_per_procedure=30, image_size=48, activities_per_procedure=12)
 
 
 def digest(bundle) -> str:
@@ -45,7 +47,7 @@ def test_texts_and_labels_do_not_depend_on_image_size_or_thinning():
 
 
 def test_frames_belong_to_their_activities_and_labels_follow_from_them():
-    config = dataclasses.replace(SHORT, frames_per_procedure=100_000)
+    config = dataclasses.replace(SHORT, frames_per_procedure=100_000, image_size=16)
     bundle = make_procedure(config, procedure_ids(config)[0])
     frames = list(bundle.frames)
     assert len({f.uid for f in frames}) == len(frames)
@@ -53,18 +55,19 @@ def test_frames_belong_to_their_activities_and_labels_follow_from_them():
         own = [f for f in frames if f.activity == activity.id]
         assert len(own) == (activity.t1 - activity.t0) // 200
         assert all(activity.t0 <= f.pts_ms < activity.t1 and f.assessable for f in own)
-        often = np.mean([f.visible for f in own], axis=0) >= 0.5
-        assert tuple(often.astype(int)) == activity.landmarks
+        often = np.mean([f.visible for f in own], axis=0)
+        clear = np.abs(often - 0.5) > 0.25  # labels are read from eight of the frames
+        assert (clear & ((often > 0.5) != np.array(activity.landmarks, bool))).sum() == 0
     for frame in (f for f in frames if f.assessable):
         assert all(0 <= fraction <= 1 for fraction in frame.fractions)
         assert all(fraction > 0 for fraction, seen in zip(frame.fractions, frame.visible, strict=True) if seen)
     image = simplejpeg.decode_jpeg(frames[0].image)
-    assert image.shape == (48, 48, 3)
+    assert image.shape == (16, 16, 3)
 
 
-@pytest.mark.parametrize(("asked", "low", "high"), [(1, 1.0, 1.0), (96, 4.5, 7.5), (10_000, 25, 36)])
+@pytest.mark.parametrize(("asked", "low", "high"), [(1, 1.0, 1.0), (72, 4.5, 7.5)])
 def test_thinning_keeps_every_activity(asked, low, high):
-    config = dataclasses.replace(SHORT, frames_per_procedure=asked, procedures=4)
+    config = dataclasses.replace(SHORT, frames_per_procedure=asked, image_size=16)
     per_activity = []
     for id in procedure_ids(config):
         bundle = make_procedure(config, id)
@@ -76,7 +79,7 @@ def test_thinning_keeps_every_activity(asked, low, high):
 
 
 def test_known_prevalences_over_frames(full):
-    """KNOWN: three landmarks above 20 %, both arteries below 10 % of frames; sixteen full-length procedures."""
+    """KNOWN: three landmarks above 20 %, both arteries below 10 % of frames."""
     frames, labelled = 0, np.zeros(20)
     for _, bundle in full:
         for activity in bundle.activities:
@@ -92,24 +95,28 @@ def test_known_prevalences_over_frames(full):
             assert by_name[name] > 0.20, by_name
         for name in ("anterior ethmoidal artery", "posterior ethmoidal artery"):
             assert by_name[name] < 0.10, by_name
-    assert (labelled > 0).all()
 
 
-def test_reference_view_is_half_of_the_frames():
-    """Over activities in which a landmark comes or goes, labels follow the majority of the frames at 5 a second."""
-    config = SimulatorConfig(seed=2, procedures=4, image_size=16, activities_per_procedure=60)
-    minority, majority = 0, 0
-    for id in procedure_ids(config):
-        bundle = make_procedure(config, id)
-        shares: dict[str, list] = {}
-        for frame in (f for f in bundle.frames if f.assessable):
-            shares.setdefault(frame.activity or "", []).append(frame.visible)
-        for activity in bundle.activities:
-            share = np.mean(shares[activity.id], axis=0)
-            assert tuple((share >= 0.5).astype(int)) == activity.landmarks
-            minority += int(((share > 0.1) & (share < 0.5)).sum())
-            majority += int(((share >= 0.5) & (share < 0.9)).sum())
-    assert minority and majority
+@pytest.mark.slow
+def test_every_landmark_is_labelled_somewhere():
+    config = SimulatorConfig(seed=5, procedures=16, frames_per_procedure=1, image_size=16)
+    labelled = sum(np.array(a.landmarks) for id in procedure_ids(config) for a in make_procedure(config, id).activities)
+    assert (labelled > 0).all(), dict(zip(anatomy.NAMES, labelled, strict=True))
+
+
+def test_reference_view_is_half_of_the_reference_frames():
+    """Labels follow the majority of the frames that the reference view is read from, those where landmarks come and go
+    included."""
+    config = SimulatorConfig(seed=2, procedures=1, image_size=16, activities_per_procedure=40)
+    plan = draw_plan(config, 0)
+    changing = 0
+    for activity in plan.activities:
+        view = View(config, plan, activity)
+        share = view.sight.visible.mean(axis=0)
+        assert view.labels == {n + 1 for n in range(20) if share[n] >= 0.5}
+        changing += int(((share > 0) & (share < 1)).sum())
+    assert changing > 0
+    assert [len(reference_frames(n)) for n in (1, 5, 8, 30)] == [1, 5, 8, 8]
 
 
 def test_info_names_the_settings_and_the_version():
@@ -151,11 +158,11 @@ def test_an_unknown_procedure_is_refused():
         make_procedure(SHORT, "fess-1-00003")
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    size=st.integers(16, 96),
-    activities=st.floats(12, 60),
+    size=st.sampled_from([16, 48]),  # each size is compiled anew
+    activities=st.floats(12, 18),
     fps=st.floats(0.5, 10),
     omission=st.floats(0, 0.9),
     breach=st.floats(0, 1),

@@ -39,7 +39,7 @@ def test_table_is_complete():
         "posterior ethmoidal artery",
     }
     assert sum(step.share for step in STEPS) == pytest.approx(1)
-    placed = {place.landmark for layout in LAYOUTS.values() for place in layout}
+    placed = {number for layout in LAYOUTS.values() for number in layout}
     assert placed == set(range(1, 21))
     assert {view[0] for step in STEPS for view in step.views} == set(LAYOUTS) and set(NEEDS) < set(LAYOUTS)
 

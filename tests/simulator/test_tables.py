@@ -1,7 +1,7 @@
 """The assertions of the landmark table, by code that reads the rows of a data set and neither plan nor renderer.
 
 What may be seen when is written down here a second time, from the design, so that the generator's own table is checked
-too. In the default tests over sixteen procedures, in the slow ones over a thousand.
+too. In the default tests over three procedures, in the slow ones over a thousand.
 """
 
 from __future__ import annotations
@@ -121,25 +121,27 @@ def check_relations(relations: set[tuple[str, str, str]]) -> None:
         tuple(TopologicalSorter(follows).static_order())  # raises CycleError, naming the circle
 
 
-def check(bundles) -> None:
+def check(bundles, whole: bool) -> None:
+    """All assertions; `whole`: so many procedures that every landmark is seen somewhere."""
     seen, relations = Counter(), set()
     for bundle in bundles:
         seen += check_landmarks(bundle)
         relations |= check_descriptions(bundle)
         check_sentences(bundle)
     check_relations(relations)
-    assert set(seen) == set(range(1, 21)), f"never seen: {set(range(1, 21)) - set(seen)}"
+    missing = set(range(1, 21)) - set(seen)
+    assert not missing or not whole, f"never seen: {missing}"
     assert len(relations) > 10
 
 
-def test_sixteen_procedures_hold_to_the_table(full):
-    check(bundle for _, bundle in full)
+def test_three_procedures_hold_to_the_table(full):
+    check((bundle for _, bundle in full), whole=False)
 
 
 @pytest.mark.slow
 def test_a_thousand_procedures_hold_to_the_table():
     config = SimulatorConfig(seed=11, procedures=1000, frames_per_procedure=1, image_size=16)
-    check(make_procedure(config, id) for id in procedure_ids(config))
+    check((make_procedure(config, id) for id in procedure_ids(config)), whole=True)
 
 
 def test_the_checks_hear_what_is_wrong(full):

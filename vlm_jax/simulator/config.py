@@ -25,6 +25,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "leak_rate": (0, 1),
     "information": (0, 1),
     "jpeg_quality": (10, 100),
+    "blood": (0, 1),
+    "smoke": (0, 1),
+    "fog": (0, 1),
+    "blur": (0, 1),
+    "droplets": (0, 1),
+    "over": (0, 1),
+    "noise": (0, 1),
+    "compression": (0, 1),
+    "instruments": (0, 1),
 }
 
 WORLDS: dict[str, str] = {
@@ -58,6 +67,16 @@ class SimulatorConfig:
     masks: bool = False  # id masks beside the images
     depth: bool = False  # depth maps beside the images
     jpeg_quality: int = 90
+    # What spoils images: mean strengths over activities.
+    blood: float = 0.15
+    smoke: float = 0.05
+    fog: float = 0.04
+    blur: float = 0.10
+    droplets: float = 0.04
+    over: float = 0.06
+    noise: float = 0.20
+    compression: float = 0.12
+    instruments: float = 0.35  # share of activities, from step 1 on, with an instrument in view
 
     def __post_init__(self) -> None:
         for field in fields(self):

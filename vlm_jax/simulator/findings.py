@@ -5,7 +5,7 @@ Every slot of a report sentence is one of these; every value but the empty one l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 RGB = tuple[float, float, float]
 PALE: RGB = (0.86, 0.80, 0.72)
@@ -37,10 +37,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How a value looks: marks on the landmark, and factors on the landmark's own radii."""
+    """How a value looks: marks on the landmark, and what it changes of the side's `nose.Variant`."""
 
     marks: tuple[Mark, ...] = ()
-    scale: tuple[float, float] = (1.0, 1.0)
+    variant: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Finding:
     phase: str = "any"
 
 
-NOTHING = Trace()
+NOTHING = Trace()  # nothing to see
 
 
 def _blobs(colour: RGB, spots: tuple[tuple[float, float], ...], size: float, kind: str = "bulge") -> Trace:
@@ -95,22 +95,20 @@ FINDINGS: dict[str, Finding] = {
             1,
             {
                 EMPTY: (0.4, NOTHING),
-                "towards this side": (0.3, Trace((Mark((0.88, 0.66, 0.60), 0.55, 0.25, 0.7, 0.3),), (1.25, 1.0))),
-                "towards the other side": (0.3, Trace((), (0.62, 1.0))),
+                "towards this side": (0.3, Trace(variant={"septum": 2.2})),
+                "towards the other side": (0.3, Trace(variant={"septum": -1.8})),
             },
             ALL_STEPS,
         ),
-        Finding(
-            "spur", 1, {EMPTY: (0.75, NOTHING), "spur": (0.25, Trace((Mark(PALE, 0.95, -0.42, 0.45, 0.1),)))}, ALL_STEPS
-        ),
+        Finding("spur", 1, {EMPTY: (0.75, NOTHING), "spur": (0.25, Trace(variant={"spur": 1}))}, ALL_STEPS),
         Finding(
             "polyps",
             4,
             {
                 EMPTY: (0.35, NOTHING),
-                "grade 1": (0.25, _blobs(PALE, ((0.0, 0.35),), 0.55)),
-                "grade 2": (0.25, _blobs(PALE, ((0.1, 0.45), (-0.1, -0.35)), 0.7)),
-                "grade 3": (0.15, _blobs(PALE, ((0.4, 0.5), (-0.4, 0.1), (0.2, -0.5)), 0.95)),
+                "grade 1": (0.25, Trace(variant={"polyps": 1})),
+                "grade 2": (0.25, Trace(variant={"polyps": 2})),
+                "grade 3": (0.15, Trace(variant={"polyps": 3})),
             },
             (0, 1),
             "before",
@@ -141,7 +139,7 @@ FINDINGS: dict[str, Finding] = {
             3,
             {
                 EMPTY: (0.75, NOTHING),
-                "concha bullosa": (0.25, Trace((Mark((0.93, 0.70, 0.68), 0.1, -0.4, 0.8, 0.45),), (1.3, 1.0))),
+                "concha bullosa": (0.25, Trace(variant={"bullosa": 1})),
             },
             (0, 1, 2),
         ),
@@ -158,15 +156,15 @@ FINDINGS: dict[str, Finding] = {
         Finding(
             "accessory opening",
             4,
-            {EMPTY: (0.8, NOTHING), "accessory opening": (0.2, Trace((Mark(DARK, 1.3, -0.7, 0.4, 0.2, "hole"),)))},
+            {EMPTY: (0.8, NOTHING), "accessory opening": (0.2, Trace((Mark(DARK, 0.2, -0.75, 0.45, 0.28, "hole"),)))},
             (0, 1, 2, 3, 4),
         ),
         Finding(
             "antrostomy",
             8,
             {
-                "wide": (0.6, Trace((), (1.1, 1.1))),
-                "narrow": (0.4, Trace((), (0.68, 0.68))),
+                "wide": (0.6, Trace(variant={"antrostomy": 1.15})),
+                "narrow": (0.4, Trace(variant={"antrostomy": 0.55})),
             },
             ALL_STEPS,
         ),
@@ -184,7 +182,7 @@ FINDINGS: dict[str, Finding] = {
             15,
             {
                 EMPTY: (0.85, NOTHING),
-                "infraorbital cell": (0.15, Trace((Mark(SWOLLEN, -0.4, -0.55, 0.9, 0.25, "hole"),))),
+                "infraorbital cell": (0.15, Trace(variant={"haller": 1})),
             },
             (4, 5),
         ),
@@ -194,21 +192,24 @@ FINDINGS: dict[str, Finding] = {
             11,
             {
                 EMPTY: (0.8, NOTHING),
-                "sphenoethmoidal cell": (0.2, Trace((Mark((0.35, 0.16, 0.18), 0.45, 0.6, 0.4, 0.35, "hole"),))),
+                "sphenoethmoidal cell": (0.2, Trace(variant={"onodi": 1})),
             },
             (7,),
         ),
         Finding(
             "superior concha",
             12,
-            {"preserved": (0.6, NOTHING), "trimmed at its lower third": (0.4, Trace((), (1.0, 0.6)))},
+            {"preserved": (0.6, NOTHING), "trimmed at its lower third": (0.4, Trace(variant={"trimmed": 1}))},
             (8,),
             "after",
         ),
         Finding(
             "sphenoid opening",
             13,
-            {"roomy": (0.5, Trace((), (1.25, 1.25))), "narrow": (0.5, Trace((), (0.75, 0.75)))},
+            {
+                "roomy": (0.5, Trace(variant={"sphenoid_opening": 1.3})),
+                "narrow": (0.5, Trace(variant={"sphenoid_opening": 0.75})),
+            },
             (8,),
             "before",
         ),
@@ -229,16 +230,19 @@ FINDINGS: dict[str, Finding] = {
         Finding(
             "anterior artery",
             17,
-            {"within its canal": (0.65, NOTHING), "hanging free": (0.35, Trace((), (1.0, 1.8)))},
+            {"within its canal": (0.65, NOTHING), "hanging free": (0.35, Trace(variant={"anterior_artery": 1.8}))},
             ALL_STEPS,
         ),
         Finding(
-            "posterior artery", 18, {"under bone": (0.8, NOTHING), "dehiscent": (0.2, Trace((), (1.0, 1.8)))}, ALL_STEPS
+            "posterior artery",
+            18,
+            {"under bone": (0.8, NOTHING), "dehiscent": (0.2, Trace(variant={"posterior_artery": 1.8}))},
+            ALL_STEPS,
         ),
         Finding(
             "agger nasi",
             19,
-            {EMPTY: (0.2, NOTHING), "pneumatised agger nasi": (0.8, Trace((Mark(PALE, 0.7, 0.3, 0.5, 0.5),)))},
+            {EMPTY: (0.2, Trace(variant={"agger": 0})), "pneumatised agger nasi": (0.8, Trace(variant={"agger": 1}))},
             (10,),
         ),
         Finding("frontal mucosa", 19, _mucosa(), (10,), "before"),
@@ -246,8 +250,8 @@ FINDINGS: dict[str, Finding] = {
             "frontal opening",
             19,
             {
-                "wide": (0.6, Trace((Mark(DARK, 0.0, 0.1, 0.6, 0.6, "hole"),))),
-                "narrow": (0.4, Trace((Mark(DARK, 0.0, 0.1, 0.28, 0.28, "hole"),))),
+                "wide": (0.6, Trace(variant={"frontal_opening": 1.5})),
+                "narrow": (0.4, Trace(variant={"frontal_opening": 0.8})),
             },
             (10,),
             "after",

@@ -22,9 +22,9 @@ import numpy as np
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.findings import EMPTY, FINDINGS
 from vlm_jax.simulator.plan import Plan, PlannedActivity
-from vlm_jax.simulator.procedure import MAX_MOVES, View, moved_on, reference_view
-from vlm_jax.simulator.render import Sight
-from vlm_jax.simulator.scene import shown
+from vlm_jax.simulator.procedure import MAX_MOVES, moved_on, reference_view
+from vlm_jax.simulator.render import Sight, sights
+from vlm_jax.simulator.scene import build_scene, endoscope, shown
 from vlm_jax.simulator.steps import STEPS
 from vlm_jax.simulator.workflow import draw_activity, draw_plan, other_side
 from vlm_jax.simulator.worlds import Case
@@ -36,8 +36,8 @@ Outcome = tuple[frozenset[int], str]
 FRAMES = {"describe": 3, "anticipate": 1}
 """Frames of an activity from which a fork is read, evenly spread: what is left open of `anticipate` is more than the
 hand."""
-HAND = 0.008
-"""What one frame leaves open of the mean pose: the tremor's standard deviation, radii of the field of view."""
+HAND = 0.012
+"""What one frame leaves open of the mean pose: the tremor's standard deviation, in units of `pan`."""
 _BEYOND = 100_000
 """Activities of forks are numbered beyond all of a plan's own: their hand is drawn from streams of their own."""
 
@@ -45,10 +45,12 @@ _BEYOND = 100_000
 def reference_sights(config: SimulatorConfig, some: Sequence[Case], frames: int) -> list[Sight]:
     """What the middle one or all three of three frames of each activity show, without rendering its images: nearly all
     of the time goes here."""
-    whole = [View(config, plan, replace(activity, frames=3)).sight for plan, activity in some]
-    if frames == 3:
-        return whole
-    return [Sight(s.visible[1:2], s.fractions[1:2], s.share[1:2], s.centres[1:2]) for s in whole]
+    views = []
+    for plan, activity in some:
+        short = replace(activity, frames=3)
+        scene = build_scene(config, plan, short)
+        views.append((scene, endoscope(config, plan, short, scene), range(3) if frames == 3 else (1,)))
+    return sights(views) if views else []
 
 
 def observe(config: SimulatorConfig, some: Sequence[Case], before: str | None = None, frames: int = 3) -> list[Outcome]:

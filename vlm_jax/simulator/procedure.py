@@ -10,13 +10,14 @@ import numpy as np
 from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureBundle, Sentence, Video
 from vlm_jax.errors import UserError
 from vlm_jax.simulator import anatomy, pictures
+from vlm_jax.simulator.camera import Path
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.interludes import draw_interludes
 from vlm_jax.simulator.keywords import KEYWORDS
 from vlm_jax.simulator.language import Seen, describe, write_report
 from vlm_jax.simulator.plan import Plan, PlannedActivity, stream
-from vlm_jax.simulator.render import Camera, Scene, Sight, render, visibility
-from vlm_jax.simulator.scene import build_scene, cameras
+from vlm_jax.simulator.render import Sight, render, visibility
+from vlm_jax.simulator.scene import Scene, build_scene, endoscope
 from vlm_jax.simulator.stations import LAYOUTS
 from vlm_jax.simulator.steps import STEPS
 from vlm_jax.simulator.unassessable import render_unassessable
@@ -27,6 +28,9 @@ from vlm_jax.simulator.worlds import Case, cases, loose_descriptions
 SOURCE = "fess"
 REFERENCE_SHARE = 0.5
 """An activity's reference view holds the landmarks that are visible in at least this share of its frames."""
+
+REFERENCE_FRAMES = 8
+"""Frames of an activity, at most, that its reference view is read from: evenly spread, whatever is written of them."""
 
 MAX_MOVES = 4
 
@@ -136,18 +140,24 @@ def reference_view(activity: PlannedActivity, sight: Sight) -> tuple[frozenset[i
 
 def named_in_order(region: str, labels: frozenset[int]) -> list[int]:
     """The landmarks of a view in the order of its layout, then others by number."""
-    layout = [place.landmark for place in LAYOUTS[region] if place.landmark in labels]
+    layout = [number for number in LAYOUTS[region] if number in labels]
     return layout + sorted(labels.difference(layout))
 
 
+def reference_frames(frames: int) -> list[int]:
+    """Numbers of the natural frames, of so many, that a reference view is read from."""
+    keep = min(frames, REFERENCE_FRAMES)
+    return [int((k + 0.5) * frames / keep) for k in range(keep)]
+
+
 class View:
-    """One activity with the truth of all its natural frames, read from id masks before anything is coloured."""
+    """One activity with the truth of its reference frames, read from id masks before anything is coloured."""
 
     def __init__(self, config: SimulatorConfig, plan: Plan, activity: PlannedActivity) -> None:
         self.config, self.activity = config, activity
         self.scene: Scene = build_scene(config, plan, activity)
-        self.path: list[Camera] = cameras(config, plan, activity)
-        self.sight: Sight = visibility(self.scene, self.path)
+        self.path: Path = endoscope(config, plan, activity, self.scene)
+        self.sight: Sight = visibility(self.scene, self.path, reference_frames(activity.frames))
         self.labels, self.description = reference_view(activity, self.sight)
 
     def row(self, procedure: str, video: str) -> Activity:
@@ -167,10 +177,21 @@ class View:
         )
 
     def kept(self) -> list[int]:
-        """Natural frames that are written: thinned evenly about the middle, at least one."""
-        n = self.activity.frames
+        """Natural frames that are written: thinned evenly, at least one; a few are taken from the reference frames, so
+        that nothing is looked at twice."""
+        n, reference = self.activity.frames, reference_frames(self.activity.frames)
         keep = max(1, min(n, round(n * thinning(self.config))))
+        if keep <= len(reference):
+            return [reference[int((k + 0.5) * len(reference) / keep)] for k in range(keep)]
         return [int((k + 0.5) * n / keep) for k in range(keep)]
+
+    def truth(self, frames: list[int]) -> Sight:
+        """What these natural frames show."""
+        reference = reference_frames(self.activity.frames)
+        if not set(frames) <= set(reference):
+            return visibility(self.scene, self.path, frames)
+        rows, s = [reference.index(k) for k in frames], self.sight
+        return Sight(s.visible[rows], s.fractions[rows], s.share[rows], s.centres[rows])
 
 
 def thinning(config: SimulatorConfig) -> float:
@@ -184,9 +205,11 @@ def _frames(config: SimulatorConfig, id: str, video: str, plan: Plan, views: lis
     lost = _lost_frames(config, id, video, plan)
     waiting = next(lost, None)
     for view in views:
-        a = view.activity
-        for k in view.kept():
-            rgb, ids, *more = render(view.scene, view.path[k])
+        a, kept = view.activity, view.kept()
+        truth = view.truth(kept)
+        seeds = [(config.seed, plan.index, 7, a.index, k) for k in kept]
+        images = render(view.scene, view.path, kept, config.image_size, seeds)
+        for place, (k, image) in enumerate(zip(kept, images, strict=True)):
             yield Frame(
                 uid=f"{id}-a{a.index:04d}-f{k:04d}",
                 procedure=id,
@@ -194,11 +217,11 @@ def _frames(config: SimulatorConfig, id: str, video: str, plan: Plan, views: lis
                 pts_ms=a.t0 + round(k * 1000 / config.fps),
                 activity=f"{id}-a{a.index:04d}",
                 assessable=True,
-                image=pictures.jpeg(rgb, config.jpeg_quality),
-                visible=tuple(1 if v else 0 for v in view.sight.visible[k]),
-                fractions=tuple(round(float(f), 5) for f in view.sight.fractions[k]),
-                mask=pictures.png(ids) if config.masks else None,
-                depth=pictures.png(pictures.hundredths(more[0])) if config.depth else None,
+                image=pictures.jpeg(image.rgb, config.jpeg_quality),
+                visible=tuple(1 if v else 0 for v in truth.visible[place]),
+                fractions=tuple(round(float(f), 5) for f in truth.fractions[place]),
+                mask=pictures.png(image.ids) if config.masks else None,
+                depth=pictures.png(pictures.hundredths(image.depth)) if config.depth else None,
             )
         while waiting is not None and waiting[0] == a.index:
             yield waiting[1]

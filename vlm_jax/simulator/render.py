@@ -1,149 +1,44 @@
-"""The plain renderer: `render(scene, camera) -> rgb, id_mask`, landmarks as shaded shapes in one plane a view.
+"""The renderer's face: frames of a scene along a path, and the truth that id masks hold.
 
-It is vectorised numpy and knows nothing of surgery; a scene is a list of shapes. Its ids, not its colours, are the
-truth of the labels: `visibility` reads them.
+Its ids, not its colours, are the truth of the labels: `visibility` reads them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.simulator import anatomy
-from vlm_jax.simulator.findings import RGB
+from vlm_jax.simulator import anatomy, nuisance, shade, trace
+from vlm_jax.simulator.camera import Path
+from vlm_jax.simulator.scene import BEND, Scene
 
-MASK_SIZE = 64
+MASK_SIZE = 56
 """Side of the id masks that labels are read from, whatever the image size: so labels don't depend on it."""
+MASK_STEPS = 24  # rays that graze an edge need the steps, and truth is read from them
+SILHOUETTE_SIZE = 28
 MIN_AREA = 40 / 224**2
 """A visible landmark covers at least 40 pixels of a 224-pixel image ..."""
 MIN_SHARE = 0.25
 """... and at least a quarter of its projection into the field of view as it would be with nothing in front of it."""
+CHUNK = 8
+"""Frames a call: a fixed number, so that one program serves all."""
+COUNT = len(anatomy.LANDMARKS)
+Shot = tuple[Scene, Path, int]
+"""A frame of a path through a scene, by its number."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """An ellipse (or crescent) at (x lateral, y up); `id` is the landmark's number."""
+class Image:
+    """One frame: rgb uint8[H, W, 3], ids uint8[H, W] (landmark number, 0 elsewhere) and depth f32[H, W] in mm."""
 
-    id: int
-    x: float
-    y: float
-    rx: float
-    ry: float
-    depth: float
-    turn: float
-    colour: RGB
-    kind: str
-    mark: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What stands before the endoscope: side, shapes, colour of the mucosa and a phase for its texture."""
-
-    side: str
-    shapes: tuple[Shape, ...]
-    mucosa: RGB = (0.70, 0.45, 0.42)
-    phase: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """An endoscope: image size in pixels, where it looks (lateral, up), zoom, roll in radians, scope angle in degrees.
-
-    `tint`, `border` (radius of the field of view), `noise` and `light` belong to the centre; `seed` seeds the noise.
-    """
-
-    size: int
-    pan: tuple[float, float] = (0.0, 0.0)
-    zoom: float = 1.0
-    roll: float = 0.0
-    scope: int = 0
-    tint: RGB = (1.0, 1.0, 1.0)
-    border: float = 0.95
-    noise: float = 0.02
-    light: float = 1.0
-    seed: tuple[int, ...] = (0,)
-
-
-def _plane(scene: Scene, cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(lateral, up, squared distance from the image's centre), each f32[F, H, W] (the last [1, H, W])."""
-    size = cameras[0].size
-    axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
-    right, up = axis[None, None, :], -axis[None, :, None]
-    poses = [
-        (math.cos(c.roll) / c.zoom, math.sin(c.roll) / c.zoom, c.pan[0] + 0.15 * c.scope / 70, c.pan[1])
-        for c in cameras
-    ]
-    cos, sin, across, along = np.array(poses, np.float32).T[:, :, None, None]
-    # On the patient's left side medial is image left; the right side is its mirror image.
-    mirror = np.float32(1.0 if scene.side == "left" else -1.0)
-    lateral = mirror * (cos * right - sin * up) + across
-    upward = sin * right + cos * up + along
-    return lateral, upward, right**2 + up**2
-
-
-def _inside(shape: Shape, lateral: np.ndarray, upward: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mask, p, q): where the shape is, and its own coordinates in its own radii."""
-    cos, sin = math.cos(math.radians(shape.turn)), math.sin(math.radians(shape.turn))
-    dx, dy = lateral - np.float32(shape.x), upward - np.float32(shape.y)
-    p = dx * np.float32(cos / shape.rx) + dy * np.float32(sin / shape.rx)
-    q = dy * np.float32(cos / shape.ry) - dx * np.float32(sin / shape.ry)
-    inside = p * p + q * q < 1
-    if shape.kind == "crescent":
-        inside &= (p - 0.9) ** 2 + q * q > 0.65
-    return inside, p, q
-
-
-def project(scene: Scene, cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray]:
-    """Id masks of several cameras of one size, without colours.
-
-    Returns:
-      ids uint8[F, H, W] (landmark number, 0 elsewhere) and unoccluded int64[F, 21]: pixels of the field of view that
-      each landmark would cover with nothing in front of it.
-    """
-    lateral, upward, radius = _plane(scene, cameras)
-    border = np.array([c.border for c in cameras], np.float32)[:, None, None]
-    field = radius < border**2
-    ids = np.zeros(lateral.shape, np.uint8)
-    boxes = _boxes(scene, cameras)
-    unoccluded = np.zeros((len(cameras), len(anatomy.LANDMARKS) + 1), np.int64)
-    for shape in _far_to_near(scene):
-        box = (slice(None), *boxes[shape])
-        inside = _inside(shape, lateral[box], upward[box])[0] & field[box]
-        ids[box][inside] = shape.id
-        if not shape.mark:
-            unoccluded[:, shape.id] += inside.sum(axis=(1, 2))
-    return ids, unoccluded
-
-
-def _boxes(scene: Scene, cameras: Sequence[Camera]) -> dict[Shape, tuple[slice, slice]]:
-    """Rows and columns outside of which a shape is in none of the cameras' images: work is done inside alone."""
-    size = cameras[0].size
-    pose = np.array([(c.pan[0] + 0.15 * c.scope / 70, c.pan[1], c.zoom, c.roll) for c in cameras])
-    cos, sin = np.cos(pose[:, 3]) * pose[:, 2], np.sin(pose[:, 3]) * pose[:, 2]
-    mirror = 1 if scene.side == "left" else -1
-    boxes = {}
-    for shape in scene.shapes:
-        x, y = mirror * (shape.x - pose[:, 0]), shape.y - pose[:, 1]
-        right, up = cos * x + sin * y, cos * y - sin * x
-        angle = math.radians(shape.turn) - pose[:, 3] * mirror  # against the image's axes
-        wide = pose[:, 2] * np.hypot(shape.rx * np.cos(angle), shape.ry * np.sin(angle))
-        high = pose[:, 2] * np.hypot(shape.rx * np.sin(angle), shape.ry * np.cos(angle))
-        columns, rows = ((right - wide).min(), (right + wide).max()), ((-up - high).min(), (-up + high).max())
-        boxes[shape] = (_span(rows, size), _span(columns, size))
-    return boxes
-
-
-def _span(ends: tuple[float, float], size: int) -> slice:
-    low, high = (max(0.0, min(size, (end + 1) * size / 2)) for end in ends)
-    return slice(int(low), math.ceil(high))
-
-
-def _far_to_near(scene: Scene) -> list[Shape]:
-    return sorted(scene.shapes, key=lambda s: -s.depth)
+    rgb: np.ndarray
+    ids: np.ndarray
+    depth: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,58 +52,139 @@ class Sight:
     centres: np.ndarray
 
 
-def visibility(scene: Scene, cameras: Sequence[Camera]) -> Sight:
-    """Truth of the frames of one scene, read from id masks of MASK_SIZE pixels."""
-    ids, unoccluded = project(scene, [replace(c, size=MASK_SIZE) for c in cameras])
-    frames, count = len(cameras), len(anatomy.LANDMARKS) + 1
-    keys = (ids.reshape(frames, -1).astype(np.int64) + count * np.arange(frames)[:, None]).ravel()
-    axis = (np.arange(MASK_SIZE) + 0.5) * (2 / MASK_SIZE) - 1
-    right, up = np.meshgrid(axis, -axis)
+def render(
+    scene: Scene, path: Path, frames: Sequence[int], size: int, seeds: Sequence[Sequence[int]]
+) -> Iterator[Image]:
+    """The path's frames of these numbers, in order. A frame's recording noise comes from its own seed."""
+    for start in range(0, len(frames), CHUNK):
+        numbers = frames[start : start + CHUNK]
+        shots = [(scene, path, number) for number in numbers]
+        packed = pack(shots)
+        hits = trace.trace(packed, size)
+        rgb, ids = shade.shade(hits, packed, look(shots))
+        border = _field(size, scene.centre.border)
+        arrays = np.asarray(rgb), np.asarray(ids).astype(np.uint8) * border, np.asarray(hits.depth)
+        for k, number in enumerate(numbers):
+            image, mask, depth = (a[k] if scene.side == "left" else a[k][:, ::-1] for a in arrays)
+            rng = np.random.Generator(np.random.SFC64(list(seeds[start + k])))
+            recorded = nuisance.record(image, path.strengths[number], scene.centre, rng)
+            yield Image(recorded, np.ascontiguousarray(mask), np.ascontiguousarray(depth))
 
-    def total(weights: np.ndarray) -> np.ndarray:
-        sums = np.bincount(keys, np.tile(weights.ravel(), frames), minlength=frames * count)
-        return sums.reshape(frames, count)[:, 1:]
 
-    pixels = total(np.ones_like(right))
+def visibility(scene: Scene, path: Path, frames: Sequence[int]) -> Sight:
+    """Truth of the path's frames of these numbers, read from id masks of MASK_SIZE pixels."""
+    return sights([(scene, path, frames)])[0]
+
+
+def sights(views: Sequence[tuple[Scene, Path, Sequence[int]]]) -> list[Sight]:
+    """`visibility` of many scenes at once: their frames share the calls."""
+    shots = [(scene, path, number) for scene, path, frames in views for number in frames]
+    parts = [_sight(shots[k : k + CHUNK]) for k in range(0, len(shots), CHUNK)]
+    whole = {name: np.concatenate([getattr(p, name) for p in parts]) for name in Sight.__dataclass_fields__}
+    ends = np.cumsum([len(frames) for _, _, frames in views])[:-1]
+    split = {name: np.split(array, ends) for name, array in whole.items()}
+    return [Sight(**{name: split[name][k] for name in split}) for k in range(len(views))]
+
+
+def _sight(shots: Sequence[Shot]) -> Sight:
+    sums, whole = (np.asarray(a)[: len(shots)] for a in _measure(shots))
+    pixels = sums[..., 0]
     fractions = (pixels / MASK_SIZE**2).astype(np.float32)
-    share = (pixels / np.maximum(unoccluded[:, 1:], 1)).clip(0, 1).astype(np.float32)
+    alone = whole / SILHOUETTE_SIZE**2
+    share = np.where(pixels > 0, fractions / np.maximum(alone, 0.5 / SILHOUETTE_SIZE**2), 0).clip(0, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        centres = np.stack([total(right) / pixels, total(up) / pixels], axis=-1).astype(np.float32)
-    return Sight((fractions >= MIN_AREA) & (share >= MIN_SHARE), fractions, share, centres)
+        centres = (sums[..., 1:] / pixels[..., None]).astype(np.float32)
+    centres[[scene.side == "right" for scene, _, _ in shots], :, 0] *= -1
+    return Sight((fractions >= MIN_AREA) & (share >= MIN_SHARE), fractions, share.astype(np.float32), centres)
 
 
-def render(scene: Scene, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """One frame: rgb uint8[H, W, 3] and id_mask uint8[H, W] (landmark number, 0 elsewhere)."""
-    lateral, upward, radius = (a[0] for a in _plane(scene, [camera]))
-    size = camera.size
-    ripple = 1 + 0.10 * np.sin(5 * lateral + scene.phase) * np.sin(4 * upward + 2 * scene.phase)
-    rgb = ripple[..., None] * np.array(scene.mucosa, np.float32)
-    ids = np.zeros((size, size), np.uint8)
-    field = radius < camera.border**2
-    boxes = _boxes(scene, [camera])
-    for shape in _far_to_near(scene):
-        box = boxes[shape]
-        inside, p, q = _inside(shape, lateral[box], upward[box])
-        rgb[box][inside] = _shade(shape.kind, p[inside], q[inside])[:, None] * np.array(shape.colour, np.float32)
-        ids[box][inside & field[box]] = shape.id
-    rgb *= ((1.12 - 0.5 * radius) * np.float32(camera.light))[..., None] * np.array(camera.tint, np.float32)
-    rng = np.random.Generator(np.random.SFC64(camera.seed))
-    rgb += np.float32(camera.noise) * rng.standard_normal((size, size, 1), dtype=np.float32)
-    rgb[~field] = 0.015
-    return (rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8), ids
+def _measure(shots: Sequence[Shot]) -> tuple[jax.Array, jax.Array]:
+    packed, full = pack(shots), _full(shots)
+    slots = np.stack([scene.slots for scene, _, _ in full])
+    border = np.array([scene.centre.border for scene, _, _ in full], np.float32)
+    depth, ends = trace.march_fn(packed, MASK_SIZE, MASK_STEPS)
+    solid, paint = trace.name_fn(ends, packed)
+    tool = trace.tool_fn(packed.tool, MASK_SIZE) < depth
+    solids, paints = trace.silhouettes_fn(packed, SILHOUETTE_SIZE)
+    return _count(depth, solid, paint, tool, slots, border), _count_alone(solids, paints, slots, border)
 
 
-def _shade(kind: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Brightness f32[n] at a shape's own coordinates: what makes a bulge, a hole, a wall, cells or a vessel."""
-    r = p * p + q * q
-    rim = np.where(r > 0.8, np.float32(0.8), np.float32(1.0))
-    if kind == "hole":
-        return np.float32(0.25) + r * r
-    if kind == "cells":
-        return rim * (np.float32(0.8) + 0.3 * np.cos(8 * p) * np.cos(8 * q))
-    if kind == "wall":
-        return rim * (np.float32(0.9) + 0.15 * np.cos(10 * q))
-    if kind == "vessel":
-        return np.float32(1.1) - 0.5 * q * q
-    gleam = 0.35 * np.exp(-14 * ((p + 0.25) ** 2 + (q - 0.35) ** 2))
-    return rim * (np.float32(1.08) - 0.38 * r) + gleam
+@jax.jit
+@jax.vmap
+def _count(
+    depth: jax.Array, solid: jax.Array, paint: jax.Array, tool: jax.Array, slots: jax.Array, border: jax.Array
+) -> jax.Array:
+    """f32[20, 3] of a frame: pixels of each landmark, and the sums of their places right and up."""
+    ids, _ = shade.landmark_ids(depth, solid, paint, tool, slots)
+    axis = (jnp.arange(MASK_SIZE) + 0.5) * (2 / MASK_SIZE) - 1
+    right, up = jnp.meshgrid(axis, -axis)
+    one = (ids[..., None] == jnp.arange(1, COUNT + 1)) & (right**2 + up**2 < border**2)[..., None]
+    weights = jnp.stack([jnp.ones_like(right), right, up], axis=-1)
+    return jnp.einsum("hwn,hwc->nc", one.astype(jnp.float32), weights)
+
+
+@jax.jit
+@jax.vmap
+def _count_alone(solids: jax.Array, paints: jax.Array, slots: jax.Array, border: jax.Array) -> jax.Array:
+    """f32[20] of a frame: pixels of the field of view that each landmark would cover with nothing in front."""
+    covered = jnp.concatenate([solids, paints]) & _field(SILHOUETTE_SIZE, border)
+    member = slots[:-1, 3].astype(jnp.int32)[None, :] == jnp.arange(1, COUNT + 1)[:, None]
+    return jnp.einsum("ns,shw->nhw", member.astype(jnp.float32), covered.astype(jnp.float32)).clip(0, 1).sum((1, 2))
+
+
+def pack(shots: Sequence[Shot]) -> trace.Packed:
+    """The tracer's arrays of CHUNK frames; the last is repeated where there are fewer."""
+    full = _full(shots)
+
+    def each(name: str) -> jax.Array:
+        return jnp.asarray(np.stack([getattr(scene, name) for scene, _, _ in full]))
+
+    def along(name: str) -> jax.Array:
+        return jnp.asarray(np.stack([getattr(path, name)[number] for _, path, number in full]))
+
+    return trace.Packed(
+        eye=along("eye"),
+        turn=along("turn"),
+        solids=each("solids"),
+        airways=each("airways"),
+        paints=each("paints"),
+        phase=each("phase"),
+        bend=jnp.full(len(full), BEND),
+        tool=along("tool"),
+    )
+
+
+def look(shots: Sequence[Shot]) -> shade.Look:
+    """The shader's arrays of CHUNK frames of one scene."""
+    full = _full(shots)
+    scene = full[0][0]
+    same = partial(_same, count=len(full))
+    centre = scene.centre
+    strengths = jnp.asarray(np.stack([path.strengths[number] for _, path, number in full]))
+    strength = {name: strengths[:, k] for k, name in enumerate(nuisance.STRENGTHS)}
+    return shade.Look(
+        slots=same(scene.slots),
+        decals=same(scene.decals),
+        tint=same(centre.tint),
+        border=same(centre.border),
+        softness=same(centre.softness),
+        reach=same(centre.reach),
+        exposure=same(centre.exposure),
+        gloss=same(centre.gloss),
+        phase=same(scene.texture),
+        **{name: strength[name] for name in ("blood", "smoke", "fog", "over")},
+    )
+
+
+def _full(shots: Sequence[Shot]) -> list[Shot]:
+    return [*shots, *[shots[-1]] * (CHUNK - len(shots))]
+
+
+def _same(value: float | Sequence[float] | np.ndarray, count: int) -> jax.Array:
+    array = np.asarray(value, np.float32)
+    return jnp.asarray(np.broadcast_to(array, (count, *array.shape)))
+
+
+def _field(size: int, border: float | jax.Array) -> np.ndarray | jax.Array:
+    axis = (np.arange(size) + 0.5) * (2 / size) - 1
+    return axis[None, :] ** 2 + axis[:, None] ** 2 < border**2

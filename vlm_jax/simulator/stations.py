@@ -1,118 +1,83 @@
-"""Where the plain renderer puts each landmark in each view: one layout a region of the nose.
+"""Where the tip of the endoscope stands in each view of the nose, what it is turned to, and what a description names.
 
-Coordinates are (lateral, up) in radii of the field of view at zoom 1; a larger depth is farther away. The order of a
-layout's rows is the order in which a description names its landmarks.
+Coordinates are those of `blocks` (mm; x lateral, y up, z back). The shaft runs through the nostril, and a scope of 30,
+45 or 70 degrees looks that far off the shaft, towards the station's target.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlm_jax.simulator.blocks import Vector
+
+NOSTRIL: Vector = (6.5, 9.0, -6.0)
+
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A landmark's ellipse in one view: centre (x lateral, y up), radii, depth, turn in degrees."""
+class Station:
+    """Tip of the endoscope and the point it is turned to, for the scopes given."""
 
-    landmark: int
-    x: float
-    y: float
-    rx: float
-    ry: float
-    depth: float
-    turn: float = 0.0
+    scopes: tuple[int, ...]
+    eye: Vector
+    target: Vector
 
 
-P = Place
-LAYOUTS: dict[str, tuple[Place, ...]] = {
-    "nasal vestibule": (
-        P(3, 0.15, 0.42, 0.22, 0.42, 3),
-        P(2, 0.52, -0.45, 0.44, 0.36, 2),
-        P(1, -0.80, 0.0, 0.40, 1.05, 1),
-        P(4, 0.52, 0.25, 0.17, 0.26, 4, -10),
-    ),
-    "nasal floor": (P(20, 0.0, -0.12, 0.27, 0.34, 5), P(2, 0.66, 0.15, 0.40, 0.52, 2), P(1, -0.78, 0.1, 0.42, 1.1, 1)),
-    "sphenoethmoidal recess": (
-        P(12, 0.45, 0.42, 0.22, 0.36, 3, 15),
-        P(13, -0.06, 0.28, 0.13, 0.13, 5),
-        P(1, -0.72, 0.0, 0.38, 1.1, 1),
-        P(3, 0.75, -0.30, 0.34, 0.52, 1.5),
-        P(20, 0.0, -0.60, 0.28, 0.24, 5),
-    ),
+LAYOUTS: dict[str, tuple[int, ...]] = {
+    "nasal vestibule": (3, 2, 1, 4, 5),
+    "nasal floor": (20, 2, 1, 3),
+    "sphenoethmoidal recess": (12, 13, 1, 3, 20),
+    "middle meatus": (5, 3, 6, 4, 2, 1),
+    "ethmoidal infundibulum": (7, 5, 6, 3, 4, 2),
+    "maxillary sinus": (8, 3, 2, 15, 4, 6),
+    "anterior ethmoid": (9, 6, 10, 15, 3, 16, 19, 4),
+    "basal lamella": (10, 11, 15, 3, 16),
+    "posterior ethmoid": (11, 12, 15, 16, 18, 3),
+    "sphenoidal sinus": (14, 13, 12, 11, 1),
+    "skull base": (16, 17, 18, 15, 3, 19),
+    "frontal recess": (19, 17, 5, 15, 3, 16),
+    "common ethmoid cavity": (3, 15, 16, 8, 14, 2),
+}
+"""Landmarks that a view's description names first, in order; others in view follow by number."""
+
+STATIONS: dict[str, tuple[Station, ...]] = {
+    "nasal vestibule": (Station((0,), (6.2, 14.0, 11.0), (7, 20, 40)),),
+    "nasal floor": (Station((0,), (4.8, 7.0, 40.0), (4.5, 9, 70)),),
+    "sphenoethmoidal recess": (Station((0,), (2.4, 22.5, 50.5), (3.6, 30, 67)),),
     "middle meatus": (
-        P(5, 0.50, -0.05, 0.24, 0.50, 2, 10),
-        P(3, -0.55, 0.15, 0.27, 0.72, 1.5, 5),
-        P(6, 0.16, 0.42, 0.26, 0.26, 4),
-        P(4, -0.04, -0.15, 0.22, 0.40, 6),
-        P(2, 0.30, -0.88, 0.55, 0.22, 1),
+        Station((0,), (8.4, 19.0, 22.0), (11, 22, 36)),
+        Station((30, 45, 70), (8.2, 18.0, 25.0), (12, 21, 36)),
     ),
     "ethmoidal infundibulum": (
-        P(7, 0.25, -0.22, 0.17, 0.13, 5),
-        P(5, 0.58, 0.42, 0.18, 0.32, 2, -15),
-        P(6, 0.02, 0.42, 0.30, 0.27, 3),
-        P(3, -0.75, 0.1, 0.22, 0.7, 1.5),
-        P(4, -0.25, -0.2, 0.17, 0.32, 6),
-        P(2, 0.15, -0.86, 0.5, 0.22, 1),
+        Station((30,), (8.8, 17.5, 29.0), (15, 19, 38)),
+        Station((0, 45, 70), (9.2, 17.5, 31.0), (15, 19, 38)),
     ),
     "maxillary sinus": (
-        P(8, 0.18, 0.0, 0.58, 0.52, 6),
-        P(3, -0.80, 0.15, 0.22, 0.62, 1.5),
-        P(2, -0.05, -0.88, 0.55, 0.2, 1),
-        P(15, 0.35, 0.76, 0.42, 0.18, 3),
+        Station((0,), (10.4, 17.5, 33.0), (20, 18, 44)),
+        Station((30, 45), (10.2, 18.5, 38.0), (24, 16, 45)),
+        Station((70,), (10.5, 18.5, 40.5), (26, 16, 46)),
     ),
     "anterior ethmoid": (
-        P(9, 0.20, 0.30, 0.32, 0.28, 4),
-        P(6, 0.02, -0.22, 0.28, 0.26, 3),
-        P(10, 0.02, -0.26, 0.30, 0.30, 6),
-        P(15, 0.80, 0.05, 0.22, 0.62, 2),
-        P(3, -0.74, 0.0, 0.24, 0.75, 1.5),
-        P(16, 0.1, 0.80, 0.5, 0.18, 5),
-        P(19, -0.27, 0.55, 0.14, 0.16, 6),
+        Station((0,), (9.8, 23.5, 32.0), (11, 29, 44)),
+        Station((30, 45, 70), (9.6, 23.5, 33.0), (11, 36, 43)),
     ),
-    "basal lamella": (
-        P(10, 0.02, -0.05, 0.42, 0.42, 5),
-        P(11, 0.08, -0.10, 0.20, 0.20, 4),
-        P(15, 0.80, 0.0, 0.22, 0.62, 2),
-        P(3, -0.76, 0.0, 0.24, 0.75, 1.5),
-        P(16, 0.1, 0.80, 0.5, 0.2, 5.5),
-    ),
+    "basal lamella": (Station((0, 30, 45, 70), (10.0, 26.0, 38.5), (11, 31, 50)),),
     "posterior ethmoid": (
-        P(11, 0.12, -0.05, 0.40, 0.36, 5),
-        P(12, -0.62, 0.12, 0.20, 0.46, 2),
-        P(15, 0.80, 0.0, 0.22, 0.62, 2),
-        P(16, 0.1, 0.74, 0.52, 0.22, 5.5),
-        P(18, 0.12, 0.58, 0.27, 0.055, 3, 8),
+        Station((0,), (9.8, 27.5, 46.5), (10.5, 31, 58)),
+        Station((30, 45, 70), (9.8, 27.0, 46.0), (10.5, 36.5, 57)),
     ),
-    "sphenoidal sinus": (
-        P(14, 0.02, -0.02, 0.42, 0.40, 6),
-        P(13, 0.0, 0.02, 0.19, 0.19, 5),
-        P(12, 0.62, 0.30, 0.22, 0.40, 3),
-        P(1, -0.80, 0.0, 0.28, 1.0, 1),
-    ),
+    "sphenoidal sinus": (Station((0, 30, 45, 70), (8.6, 27.8, 57.5), (6.5, 29, 72)),),
     "skull base": (
-        P(16, 0.05, 0.25, 0.62, 0.40, 5),
-        P(17, 0.08, 0.42, 0.40, 0.06, 3, -12),
-        P(18, 0.08, -0.02, 0.30, 0.05, 3, 8),
-        P(15, 0.82, -0.1, 0.22, 0.6, 2),
-        P(3, -0.78, -0.2, 0.22, 0.6, 1.5),
-        P(19, -0.1, 0.80, 0.18, 0.14, 4),
+        Station((0, 30), (9.8, 27.0, 41.5), (10, 38, 48)),
+        Station((45, 70), (9.8, 28.0, 43.0), (10, 38, 46)),
     ),
     "frontal recess": (
-        P(19, 0.02, 0.22, 0.30, 0.30, 5),
-        P(17, 0.05, -0.27, 0.38, 0.06, 4, -10),
-        P(5, 0.50, -0.42, 0.18, 0.24, 2),
-        P(15, 0.80, 0.15, 0.22, 0.6, 3),
-        P(3, -0.76, 0.0, 0.24, 0.75, 1.5),
-        P(16, 0.0, -0.62, 0.5, 0.22, 5),
+        Station((0, 30, 45), (9.6, 28.4, 37.0), (10.4, 40, 35.5)),
+        Station((70,), (9.8, 28.0, 37.0), (10.4, 42, 34.5)),
     ),
-    "common ethmoid cavity": (
-        P(3, -0.72, 0.1, 0.24, 0.72, 1.5),
-        P(15, 0.80, 0.2, 0.22, 0.5, 2),
-        P(16, 0.05, 0.72, 0.55, 0.24, 5),
-        P(8, 0.48, -0.42, 0.27, 0.22, 4.5),
-        P(14, -0.1, 0.12, 0.17, 0.17, 6),
-        P(2, 0.1, -0.88, 0.55, 0.2, 1),
-    ),
+    "common ethmoid cavity": (Station((0, 30, 45, 70), (9.0, 22.0, 31.5), (10, 28, 55)),),
 }
+SPHENOID_THROUGH_NOSE = Station((0, 30, 45, 70), (2.7, 26.5, 59.5), (4.2, 30.5, 69))
+"""Where the posterior ethmoid is closed, the sphenoid is reached beside the septum."""
 
 NEEDS: dict[str, int] = {
     "maxillary sinus": 4,
@@ -125,3 +90,10 @@ NEEDS: dict[str, int] = {
     "common ethmoid cavity": 5,
 }
 """The step that must have begun on this side before the endoscope can be there."""
+
+
+def station(region: str, scope: int, through_nose: bool = False) -> Station:
+    """The station of a view for this scope."""
+    if region == "sphenoidal sinus" and through_nose:
+        return SPHENOID_THROUGH_NOSE
+    return next(s for s in STATIONS[region] if scope in s.scopes)

@@ -45,7 +45,7 @@ def available(number: int, state: SideState) -> bool:
 
 def in_view(region: str, state: SideState, scope: int) -> tuple[int, ...]:
     """Landmarks that a view may show, in its layout's order; what the renderer occludes is not known here."""
-    numbers = [p.landmark for p in stations.LAYOUTS[region]]
+    numbers = stations.LAYOUTS[region]
     kept = [n for n in numbers if available(n, state) and scope in anatomy.landmark(n).scopes]
     if region == "anterior ethmoid" and not state.passed(5):
         kept = [n for n in kept if n != 10]  # the bulla hides it

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlm_jax.simulator.scene import CENTRES
+from vlm_jax.simulator import nuisance
+from vlm_jax.simulator.centres import CENTRES
 
 _TONES: dict[str, tuple[tuple[float, float, float], float]] = {
     "withdrawal": ((0.55, 0.30, 0.26), 0.35),
@@ -36,9 +37,9 @@ def render_unassessable(kind: str, size: int, centre: int, seed: tuple[int, ...]
         x, y, width = rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.25, 0.7)
         blob = np.exp(-((right - np.float32(x)) ** 2 + (up - np.float32(y)) ** 2) / np.float32(2 * width**2))
         light += np.float32(contrast * rng.normal()) * blob
-    radius = right**2 + up**2
-    rgb = (light * (np.float32(1.1) - np.float32(0.4) * radius))[..., None] * np.array(colour, np.float32)
-    rgb = rgb * np.array(look["tint"], np.float32) * np.float32(look["light"])
-    rgb += np.float32(look["noise"]) * rng.standard_normal((size, size, 1), dtype=np.float32)
-    rgb[radius >= look["border"] ** 2] = 0.015
-    return (rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    radius = np.sqrt(right**2 + up**2)
+    rgb = (light * (np.float32(1.1) - np.float32(0.4) * radius**2))[..., None] * np.array(colour, np.float32)
+    rgb = rgb * np.array(look.tint, np.float32)
+    inside = np.clip((look.border - radius) / look.softness, 0, 1).astype(np.float32)[..., None]
+    strengths = np.zeros(len(nuisance.STRENGTHS), np.float32)
+    return nuisance.record(rgb * inside + np.float32(0.012) * (1 - inside), strengths, look, rng)

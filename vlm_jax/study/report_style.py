@@ -1,7 +1,7 @@
 """What the study's page adds to the style of evaluation reports."""
 
 STUDY_STYLE = """
-main { max-width: 78rem; }
+main { max-width: 78rem; } .scroll { margin-top: .8rem; }
 nav.toc { display: flex; flex-wrap: wrap; gap: .3rem .5rem; margin: 1rem 0; }
 nav.toc a { background: var(--paper); border: 1px solid var(--line); border-radius: 1rem; padding: .2rem .8rem;
   color: var(--own); text-decoration: none; font-size: .9rem; }

@@ -40,9 +40,9 @@ def contrast_table(contrasts: Sequence[Contrast]) -> str:
     ]
     for world in worlds:
         parts.append(f'<h3><span class="world">{escape(world)}</span></h3>')
-        head = ('<span class="left">finding of the paper</span>', "first", "second", "score", "difference", "margin")
+        head = ('<span class="left">finding of the paper</span>', "verdict", "difference", "first", "second", "score")
         lines = [_contrast(c) for c in contrasts if c.world == world]
-        parts.append(table((*head, "interval says", "p (Holm)", "verdict"), lines))
+        parts.append(table((*head, "margin", "interval says", "p (Holm)"), lines))
     return "".join(parts) + "</section>"
 
 
@@ -59,9 +59,9 @@ def _contrast(c: Contrast) -> str:
         )
     cells = [
         f'<td class="text">{escape(c.finding)}</td>',
+        f'<td class="verdict {c.verdict}">{c.verdict}{note}</td><td>{scored(estimate, "+")}</td>',
         *(f"<td>{escape(text)}</td>" for text in (c.first, c.second, f"{c.task} {c.metric}")),
-        f"<td>{scored(estimate, '+')}</td><td>{c.margin}</td><td>{c.interval}</td><td>{p}</td>",
-        f'<td class="verdict {c.verdict}">{c.verdict}{note}</td>',
+        f"<td>{c.margin}</td><td>{c.interval}</td><td>{p}</td>",
     ]
     return f"<tr>{''.join(cells)}</tr>"
 

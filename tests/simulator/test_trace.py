@@ -1,0 +1,179 @@
+"""Geometry against independent code: block distances, the field, and ray casting by small steps on the host."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from vlm_jax.simulator import SimulatorConfig, anatomy, blocks, render, trace
+from vlm_jax.simulator.blocks import Block
+from vlm_jax.simulator.scene import BEND, build_scene, endoscope
+from vlm_jax.simulator.workflow import draw_plan
+
+CONFIG = SimulatorConfig(seed=4, instruments=0.0)
+BLOCK = Block("any", 1, (1.0, -2.0, 3.0), (2.0, 0.5, 1.0), 0.7, (20, -35, 50))
+
+
+def test_turns_are_those_of_scipy():
+    expected = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
+    np.testing.assert_allclose(blocks.rotation((20, -35, 50)), expected.T, atol=1e-12)
+
+
+def test_distance_is_that_to_the_nearest_point_of_the_surface():
+    """Against a dense sample of the rounded box's surface, outside; the sign inside."""
+    rng = np.random.default_rng(0)
+    half, world = np.array(BLOCK.half), blocks.rotation(BLOCK.turn).T
+    inner = rng.uniform(-1, 1, (200_000, 3)) * half
+    face = rng.integers(3, size=len(inner))
+    inner[np.arange(len(inner)), face] = np.sign(inner[np.arange(len(inner)), face]) * half[face]
+    out = rng.normal(size=inner.shape)
+    surface = (inner + 0.7 * out / np.linalg.norm(out, axis=1, keepdims=True)) @ world.T + np.array(BLOCK.centre)
+    outside = np.array(BLOCK.centre) + rng.normal(size=(60, 3)) * 4
+    distances = blocks.distance(BLOCK, outside)
+    nearest = np.array([np.linalg.norm(surface - p, axis=1).min() for p in outside])
+    far = distances > 0.3
+    assert far.sum() > 20
+    np.testing.assert_allclose(nearest[far], distances[far], atol=0.06)
+    assert blocks.distance(BLOCK, np.array(BLOCK.centre)) == pytest.approx(-0.7 - 0.5)
+
+
+def test_the_tracer_measures_as_the_host_does():
+    points = np.random.default_rng(1).uniform(-6, 6, (500, 3)).astype(np.float32)
+    packed = blocks.pack([BLOCK], 2)
+    measured = trace.block_distance(tuple(jnp.asarray(points.T)), jnp.asarray(packed[0]))
+    np.testing.assert_allclose(measured, blocks.distance(BLOCK, points), atol=1e-4)
+    assert (trace.block_distance(tuple(jnp.asarray(points.T)), jnp.asarray(packed[1])) > 1000).all()
+    with pytest.raises(ValueError, match="slots"):
+        blocks.pack([BLOCK] * 3, 2)
+
+
+def test_wave_is_nearly_a_sine_and_smooth_min_nearly_a_minimum():
+    x = np.linspace(-30, 30, 4001).astype(np.float32)
+    np.testing.assert_allclose(trace.wave(jnp.asarray(x)), np.sin(x), atol=1.5e-3)
+    a, b = np.meshgrid(np.linspace(-3, 3, 61), np.linspace(-3, 3, 61))
+    blended = np.asarray(trace.smooth_min(jnp.asarray(a), jnp.asarray(b), 1.0))
+    low = np.minimum(a, b)
+    assert (blended <= low + 1e-6).all() and (blended >= low - 0.25 - 1e-6).all()
+    assert np.allclose(blended[np.abs(a - b) >= 1], low[np.abs(a - b) >= 1], atol=1e-6)
+
+
+def cast(scene, path, frame: int, size: int) -> np.ndarray:
+    """Ids uint8[size, size] by walking every ray in steps of at most 0.15 mm, in float64 numpy, from coarse to nothing:
+    shares no code with the tracer but the blocks themselves."""
+    axis = (np.arange(size) + 0.5) * 2 / size - 1
+    u, v = np.meshgrid(axis, -axis)
+    r = np.hypot(u, v) + 1e-9
+    angle = r * trace.HALF_ANGLE
+    local = np.stack([u / r * np.sin(angle), v / r * np.sin(angle), np.cos(angle)], axis=-1).reshape(-1, 3)
+    rays, eye = local @ path.turn[frame].T.astype(float), path.eye[frame].astype(float)
+    a, b, c = scene.phase.astype(float)
+
+    def bent(p: np.ndarray) -> np.ndarray:
+        x, y, z = p.T
+        for w, (f, shift) in (
+            (BEND, ((0.23, 0.17, 0.21, 0.19, 0.20, 0.22), (a, b, c))),
+            (0.28 * BEND, ((0.83, 0.67, 0.91, 0.79, 0.70, 0.82), (b, c, a))),
+        ):
+            x, y, z = (
+                x + w * np.sin(f[0] * y + f[1] * z + shift[0]),
+                y + w * np.sin(f[2] * z + f[3] * x + shift[1]),
+                z + w * np.sin(f[4] * x + f[5] * y + shift[2]),
+            )
+        return np.stack([x, y, z], axis=-1)
+
+    def blend(d: np.ndarray, e: np.ndarray, width: float) -> np.ndarray:
+        h = np.clip(0.5 + 0.5 * (e - d) / width, 0, 1)  # the other usual form of the same polynomial
+        return e + (d - e) * h - width * h * (1 - h)
+
+    def field(p: np.ndarray) -> np.ndarray:
+        q, air = bent(p), None
+        for block in scene.nose.airways:
+            d = blocks.distance(block, q)
+            air = d if air is None else blend(air, d, trace.BLEND_AIR)
+        total = -air  # type: ignore[operator]
+        for block in scene.nose.solids:
+            total = blend(total, blocks.distance(block, q), trace.BLEND_TISSUE)
+        return total
+
+    t = np.full(len(rays), trace.NEAR)
+    for _ in range(260):
+        d = field(eye + t[:, None] * rays)
+        t = np.where((d > 0.004) & (t < trace.FAR), t + np.clip(0.6 * d, 0.003, None), t)
+    q = bent(eye + t[:, None] * rays)
+    wall = -np.min([blocks.distance(block, q) for block in scene.nose.airways], axis=0)
+    solids = np.array([blocks.distance(block, q) for block in scene.nose.solids])
+    slot = np.where(solids.min(axis=0) < wall, solids.argmin(axis=0), -1)
+    ids = np.zeros(len(rays), int)
+    for k, block in reversed(list(enumerate(scene.nose.paints))):
+        inside = blocks.distance(block, q) < 0
+        ids = np.where(inside, int(scene.slots[trace.SOLIDS + k, 3]), ids)
+    ids = np.where(slot >= 0, scene.slots[slot, 3].astype(int), ids)
+    ids = ids.reshape(size, size) * (r < scene.centre.border)
+    return ids[:, ::-1] if scene.side == "right" else ids
+
+
+def unoccluded(sight) -> np.ndarray:
+    """What each landmark of the first frame would cover alone, as a share of the image; infinite where none is seen."""
+    share = sight.share[0].astype(float)
+    return np.divide(sight.fractions[0], share, out=np.full(20, np.inf), where=share > 0)
+
+
+def compare(frames: int, stride: int) -> tuple[float, float]:
+    """(share of pixels, share of visible flags) on which the tracer and the casting agree, over that many frames."""
+    plan = draw_plan(CONFIG, 0)
+    pixels, flags = [], []
+    size = render.MASK_SIZE
+    for activity in plan.activities[::stride][:frames]:
+        scene = build_scene(CONFIG, plan, activity)
+        path = endoscope(CONFIG, plan, activity, scene)
+        sight = render.visibility(scene, path, [0])
+        image = next(render.render(scene, path, [0], size, [(0,)]))
+        ids = cast(scene, path, 0, size)
+        pixels.append((image.ids == ids).mean())
+        counts = np.bincount(ids.ravel(), minlength=21)[1:]
+        area = counts / size**2 >= render.MIN_AREA
+        share = counts / size**2 / unoccluded(sight)
+        sure = np.abs(share - render.MIN_SHARE) > 0.08
+        near = np.abs(counts - render.MIN_AREA * size**2) > 4
+        flags.append((sight.visible[0] == (area & (share >= render.MIN_SHARE)))[sure & near].mean())
+    return float(np.mean(pixels)), float(np.mean(flags))
+
+
+def test_ids_and_visible_landmarks_are_those_of_independent_ray_casting():
+    pixels, flags = compare(frames=5, stride=25)
+    assert pixels > 0.94 and flags > 0.985, (pixels, flags)
+
+
+@pytest.mark.slow
+def test_a_thousand_frames_by_independent_ray_casting():
+    results = [compare_procedure(index) for index in range(10)]
+    assert np.mean(results) > 0.985, results
+
+
+def compare_procedure(index: int) -> float:
+    """Agreement of visible flags over a hundred frames of one procedure."""
+    plan = draw_plan(CONFIG, index)
+    agree = []
+    for activity in plan.activities[:100]:
+        scene = build_scene(CONFIG, plan, activity)
+        path = endoscope(CONFIG, plan, activity, scene)
+        sight = render.visibility(scene, path, [0])
+        counts = np.bincount(cast(scene, path, 0, render.MASK_SIZE).ravel(), minlength=21)[1:] / render.MASK_SIZE**2
+        expected = (counts >= render.MIN_AREA) & (counts >= render.MIN_SHARE * unoccluded(sight))
+        agree.append((sight.visible[0] == expected).mean())
+    return float(np.mean(agree))
+
+
+def test_every_landmark_has_a_place_in_the_nose():
+    from vlm_jax.simulator import nose
+    from vlm_jax.simulator.surgery import SideState
+
+    state = [SideState(frozenset(range(k)), k, turned, stump=True, roomy=True) for k in range(12) for turned in (0, 1)]
+    named = {b.landmark for s in state for g in _groups(nose.build(nose.Variant(), s, frozenset({17, 18}))) for b in g}
+    assert named - {0} == {a.number for a in anatomy.LANDMARKS}
+
+
+def _groups(side):
+    return side.solids, side.paints
