@@ -29,7 +29,7 @@ def picture(config: SimulatorConfig, plan, activity, centre=None, strength=None)
         strengths = np.zeros_like(path.strengths)
         strengths[:, nuisance.STRENGTHS.index(strength[0])] = strength[1]
         path = replace(path, strengths=strengths)
-    return next(render.render(scene, path, [activity.frames // 2], SIZE, [(0, activity.index)])).rgb
+    return next(render.render([(scene, path, activity.frames // 2)], SIZE, [(0, activity.index)])).rgb
 
 
 def titled(image: np.ndarray, *lines: str) -> np.ndarray:

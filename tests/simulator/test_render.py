@@ -26,7 +26,7 @@ def shoot(config, plan, activity, frame=0, **changes):
     """(scene, path, image) of one frame."""
     scene = replace(build_scene(config, plan, activity), **changes)
     path = endoscope(config, plan, activity, scene)
-    return scene, path, next(render.render(scene, path, [frame], SIZE, [(1, 2, 3)]))
+    return scene, path, next(render.render([(scene, path, frame)], SIZE, [(1, 2, 3)]))
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def test_truth_is_that_of_the_mask_and_frames_do_not_depend_on_their_company(pla
     several = render.visibility(scene, path, [0, 3, 9])
     alone = render.visibility(scene, path, [3])
     assert (several.visible[1] == alone.visible[0]).all() and (several.fractions[1] == alone.fractions[0]).all()
-    images = list(render.render(scene, path, [0, 3], SIZE, [(0,), (1,)]))
-    assert (images[1].rgb == next(render.render(scene, path, [3], SIZE, [(1,)])).rgb).all()
+    images = list(render.render([(scene, path, 0), (scene, path, 3)], SIZE, [(0,), (1,)]))
+    assert (images[1].rgb == next(render.render([(scene, path, 3)], SIZE, [(1,)])).rgb).all()
     counts = np.bincount(images[1].ids.ravel(), minlength=21)[1:] / SIZE**2
     np.testing.assert_allclose(counts, alone.fractions[0], atol=0.03)
     assert (several.share <= 1).all() and ((several.fractions > 0) == np.isfinite(several.centres[..., 0])).all()
@@ -131,7 +131,7 @@ def test_each_nuisance_changes_images_more_the_stronger_it_is(plan, name):
         path = endoscope(CLEAN, plan, activity, scene)
         strengths = path.strengths.copy()
         strengths[:, nuisance.STRENGTHS.index(name)] = strength
-        image = next(render.render(scene, replace(path, strengths=strengths), [0], SIZE, [(1, 2, 3)]))
+        image = next(render.render([(scene, replace(path, strengths=strengths), 0)], SIZE, [(1, 2, 3)]))
         assert (image.ids == plain.ids).all()
         changes.append(np.abs(image.rgb.astype(int) - plain.rgb).mean())
     assert 0 < changes[0] < changes[1], changes
@@ -151,7 +151,7 @@ def test_an_instrument_hides_what_is_behind_it(plan):
     scene, path, plain = shoot(CLEAN, plan, activity)
     tool = camera.instrument(np.array([0.0, 0.0, 4.0]), np.array([0.0, -5.0, 1.0]), 1.0)
     held = replace(path, tool=np.repeat(tool[None], activity.frames, axis=0))
-    image = next(render.render(scene, held, [0], SIZE, [(1, 2, 3)]))
+    image = next(render.render([(scene, held, 0)], SIZE, [(1, 2, 3)]))
     covered = image.depth < plain.depth - 1e-3
     assert 0.03 < covered.mean() < 0.5 and (image.ids[covered] == 0).all()
     assert render.visibility(scene, held, [0]).fractions.sum() < render.visibility(scene, path, [0]).fractions.sum()

@@ -129,7 +129,7 @@ def compare(frames: int, stride: int) -> tuple[float, float]:
         scene = build_scene(CONFIG, plan, activity)
         path = endoscope(CONFIG, plan, activity, scene)
         sight = render.visibility(scene, path, [0])
-        image = next(render.render(scene, path, [0], size, [(0,)]))
+        image = next(render.render([(scene, path, 0)], size, [(0,)]))
         ids = cast(scene, path, 0, size)
         pixels.append((image.ids == ids).mean())
         counts = np.bincount(ids.ravel(), minlength=21)[1:]

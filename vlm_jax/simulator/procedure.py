@@ -204,12 +204,13 @@ def _frames(config: SimulatorConfig, id: str, video: str, plan: Plan, views: lis
     """The frames of a procedure in time: those of each activity, then those of the interludes after it."""
     lost = _lost_frames(config, id, video, plan)
     waiting = next(lost, None)
+    shots = [(view, k) for view in views for k in view.kept()]
+    seeds = [(config.seed, plan.index, 7, view.activity.index, k) for view, k in shots]
+    images = render([(view.scene, view.path, k) for view, k in shots], config.image_size, seeds)
     for view in views:
         a, kept = view.activity, view.kept()
         truth = view.truth(kept)
-        seeds = [(config.seed, plan.index, 7, a.index, k) for k in kept]
-        images = render(view.scene, view.path, kept, config.image_size, seeds)
-        for place, (k, image) in enumerate(zip(kept, images, strict=True)):
+        for place, (k, image) in enumerate(zip(kept, images, strict=False)):  # the activity's share of all images
             yield Frame(
                 uid=f"{id}-a{a.index:04d}-f{k:04d}",
                 procedure=id,

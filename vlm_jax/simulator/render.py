@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -52,23 +51,19 @@ class Sight:
     centres: np.ndarray
 
 
-def render(
-    scene: Scene, path: Path, frames: Sequence[int], size: int, seeds: Sequence[Sequence[int]]
-) -> Iterator[Image]:
-    """The path's frames of these numbers, in order. A frame's recording noise comes from its own seed."""
-    for start in range(0, len(frames), CHUNK):
-        numbers = frames[start : start + CHUNK]
-        shots = [(scene, path, number) for number in numbers]
-        packed = pack(shots)
+def render(shots: Sequence[Shot], size: int, seeds: Sequence[Sequence[int]]) -> Iterator[Image]:
+    """The shots in order, of one scene or of many. A frame's recording noise comes from its own seed."""
+    for start in range(0, len(shots), CHUNK):
+        some = shots[start : start + CHUNK]
+        packed = pack(some)
         hits = trace.trace(packed, size)
-        rgb, ids = shade.shade(hits, packed, look(shots))
-        border = _field(size, scene.centre.border)
-        arrays = np.asarray(rgb), np.asarray(ids).astype(np.uint8) * border, np.asarray(hits.depth)
-        for k, number in enumerate(numbers):
+        rgb, ids = shade.shade(hits, packed, look(some))
+        arrays = np.asarray(rgb), np.asarray(ids).astype(np.uint8), np.asarray(hits.depth)
+        for k, (scene, path, number) in enumerate(some):
             image, mask, depth = (a[k] if scene.side == "left" else a[k][:, ::-1] for a in arrays)
             rng = np.random.Generator(np.random.SFC64(list(seeds[start + k])))
             recorded = nuisance.record(image, path.strengths[number], scene.centre, rng)
-            yield Image(recorded, np.ascontiguousarray(mask), np.ascontiguousarray(depth))
+            yield Image(recorded, mask * _field(size, scene.centre.border), np.ascontiguousarray(depth))
 
 
 def visibility(scene: Scene, path: Path, frames: Sequence[int]) -> Sight:
@@ -155,34 +150,27 @@ def pack(shots: Sequence[Shot]) -> trace.Packed:
 
 
 def look(shots: Sequence[Shot]) -> shade.Look:
-    """The shader's arrays of CHUNK frames of one scene."""
+    """The shader's arrays of CHUNK frames."""
     full = _full(shots)
-    scene = full[0][0]
-    same = partial(_same, count=len(full))
-    centre = scene.centre
+
+    def each(owners: Sequence[object], name: str) -> jax.Array:
+        return jnp.asarray(np.stack([np.asarray(getattr(owner, name), np.float32) for owner in owners]))
+
+    scenes = [scene for scene, _, _ in full]
+    centres = [scene.centre for scene in scenes]
     strengths = jnp.asarray(np.stack([path.strengths[number] for _, path, number in full]))
     strength = {name: strengths[:, k] for k, name in enumerate(nuisance.STRENGTHS)}
     return shade.Look(
-        slots=same(scene.slots),
-        decals=same(scene.decals),
-        tint=same(centre.tint),
-        border=same(centre.border),
-        softness=same(centre.softness),
-        reach=same(centre.reach),
-        exposure=same(centre.exposure),
-        gloss=same(centre.gloss),
-        phase=same(scene.texture),
+        slots=each(scenes, "slots"),
+        decals=each(scenes, "decals"),
+        phase=each(scenes, "texture"),
+        **{name: each(centres, name) for name in ("tint", "border", "softness", "reach", "exposure", "gloss")},
         **{name: strength[name] for name in ("blood", "smoke", "fog", "over")},
     )
 
 
 def _full(shots: Sequence[Shot]) -> list[Shot]:
     return [*shots, *[shots[-1]] * (CHUNK - len(shots))]
-
-
-def _same(value: float | Sequence[float] | np.ndarray, count: int) -> jax.Array:
-    array = np.asarray(value, np.float32)
-    return jnp.asarray(np.broadcast_to(array, (count, *array.shape)))
 
 
 def _field(size: int, border: float | jax.Array) -> np.ndarray | jax.Array:
