@@ -5,6 +5,15 @@ Presets: light (the default), base, tiny, tiny_real, micro. Ablations, any numbe
   no_text             the same in place of every prompt
   no_cross_attention  no fusion sublayers: image and text side by side for the decoder, pooled for the landmark head
   pooled              the harsher variant: the decoder sees one mean vector of the image and one of the prompt
+  class_balanced      training draws a landmark, then an activity that has it, then a frame
+  repeat_factor       activities with rare landmarks are drawn more often (Gupta et al. 2019)
+  asymmetric          asymmetric loss (Ridnik et al. 2021)
+  logit_adjustment    the prior's log-odds join the landmark logits in training (Menon et al. 2021)
+  recalibrated        a slope and an offset a landmark, fitted on validation (Platt 1999); joins one of the four above
+  landmark_tokens     the decoder of describe also sees the predicted landmarks
+  grammar             descriptions are generated within the clauses of the training descriptions
+  frames=F            the frame and F - 1 frames before it
+  learned_weights     task weights by learned log-variance (Kendall et al. 2018)
   tasks=A+B           only these of landmarks, describe, anticipate, report
 
 light and base are OURS, composed so that their sizes match the published ones (61 M and 176 M parameters, KNOWN).
@@ -135,10 +144,18 @@ def micro() -> ConfigDict:
 
 PRESETS = {"light": light, "base": base, "tiny": tiny, "tiny_real": tiny_real, "micro": micro}
 ABLATIONS = {
-    "no_image": {"no_image": True},
-    "no_text": {"no_text": True},
-    "no_cross_attention": {"fusion": "concat"},
-    "pooled": {"fusion": "pooled"},
+    "no_image": {"model.no_image": True},
+    "no_text": {"model.no_text": True},
+    "no_cross_attention": {"model.fusion": "concat"},
+    "pooled": {"model.fusion": "pooled"},
+    "class_balanced": {"data.sampling": "class_balanced"},
+    "repeat_factor": {"data.sampling": "repeat_factor"},
+    "asymmetric": {"loss.landmarks": "asymmetric"},
+    "logit_adjustment": {"loss.logit_adjustment": 1.0},
+    "recalibrated": {"eval.calibration": "platt"},
+    "landmark_tokens": {"model.condition_on_landmarks": True},
+    "grammar": {"eval.grammar": True},
+    "learned_weights": {"loss.weighting": "learned"},
 }
 
 
@@ -167,7 +184,12 @@ def _apply(config: ConfigDict, ablation: str) -> None:
                 raise UserError(f"unknown task {name!r}{hint}: choose from {', '.join(TASK_NAMES)}, joined by +")
         config.tasks = names
     elif ablation in ABLATIONS:
-        config.model.update(ABLATIONS[ablation])
+        config.update_from_flattened_dict(ABLATIONS[ablation])
+    elif ablation.startswith("frames="):
+        count = ablation.removeprefix("frames=")
+        if not count.isdigit() or not int(count):
+            raise UserError(f"frames={count}: expected a number of frames, as in frames=3")
+        config.data.update(frames=int(count))
     else:
-        known = (*ABLATIONS, "tasks=...")
+        known = (*ABLATIONS, "tasks=...", "frames=...")
         raise UserError(f"unknown ablation {ablation!r}{suggest(ablation, known)}: choose from {', '.join(known)}")

@@ -157,7 +157,7 @@ def test_a_machines_fault_is_never_skipped(echo, arrays, monkeypatch):
     def vanish(*_):
         raise EnvironmentFault("the mount is gone")
 
-    monkeypatch.setattr(predictor_module, "load_image", vanish)
+    monkeypatch.setattr(predictor_module, "load_frames", vanish)
     with pytest.raises(EnvironmentFault, match="gone"):
         list(Predictor(echo()).stream(make_requests(arrays[0]), lambda *_: None))
 

@@ -20,7 +20,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 """Of compilation, not of the run: these models are compiled once and called twice."""
 
 
-def small_config(tasks: tuple[str, ...] | None = None, **model: Any) -> schema.Config:
+def small_config(tasks: tuple[str, ...] | None = None, frames: int = 1, **model: Any) -> schema.Config:
     base = schema.ModelConfig(
         image_encoder=schema.ImageEncoderConfig(width=24, layers=1, heads=2, mlp=40, patch=8),
         text_encoder=schema.TextEncoderConfig(width=16, layers=1, heads=2, mlp=24, positions=16),
@@ -29,7 +29,7 @@ def small_config(tasks: tuple[str, ...] | None = None, **model: Any) -> schema.C
         vocab_size=56,
     )
     config = schema.Config(
-        data=schema.DataConfig(image_size=16, prompt_length=7, target_length=6),
+        data=schema.DataConfig(image_size=16, prompt_length=7, target_length=6, frames=frames),
         model=dataclasses.replace(base, **model),
     )
     return config if tasks is None else dataclasses.replace(config, tasks=tasks)
@@ -105,8 +105,8 @@ def make_small():
     """Small models by their configuration, each built once."""
     made: dict[schema.Config, Small] = {}
 
-    def make(tasks: tuple[str, ...] | None = None, **model: Any) -> Small:
-        config = small_config(tasks, **model)
+    def make(tasks: tuple[str, ...] | None = None, frames: int = 1, **model: Any) -> Small:
+        config = small_config(tasks, frames, **model)
         if config not in made:
             made[config] = Small(config)
         return made[config]

@@ -14,6 +14,10 @@ from vlm_jax.errors import UserError
 _VERSIONS = ("vlm_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
 
 
+LATER = ("calibration", "clauses")
+"""Fields that checkpoints of the first versions do not have."""
+
+
 @dataclass(frozen=True)
 class Meta:
     """The `meta` item.
@@ -29,6 +33,8 @@ class Meta:
         the ids of the groups used, {"train": [...], "validation": [...]}.
       metrics: validation metrics of the step; empty where it was saved in a hurry, or nothing validates.
       versions: of the libraries that wrote it.
+      calibration: {scoped name: (slope, offset) of its logit}, fitted on the validation split.
+      clauses: what descriptions are made of, for generation by grammar (`decoding.grammar`); empty without it.
     """
 
     config: Config
@@ -40,6 +46,8 @@ class Meta:
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    calibration: dict[str, tuple[float, float]] = field(default_factory=dict)
+    clauses: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -49,18 +57,23 @@ class Meta:
             "config": to_dict(self.config),
             "labels": list(self.labels),
             "quarantine": list(self.quarantine),
+            "calibration": {name: list(pair) for name, pair in self.calibration.items()},
+            "clauses": list(self.clauses),
         }
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Meta:
         """Reads `to_json`'s output; a missing field is a UserError that names it."""
         try:
-            fields = {f.name: values[f.name] for f in dataclasses.fields(Meta)}
+            later = [name for name in LATER if name not in values]
+            fields = {f.name: values[f.name] for f in dataclasses.fields(Meta) if f.name not in later}
         except (KeyError, TypeError) as error:
             raise UserError(f"the checkpoint's meta item lacks {error}: it was written by another program") from error
         fields.update(
             config=from_dict(fields["config"]), labels=tuple(fields["labels"]), quarantine=tuple(fields["quarantine"])
         )
+        fields["calibration"] = {k: (v[0], v[1]) for k, v in fields.get("calibration", {}).items()}
+        fields["clauses"] = tuple(fields.get("clauses", ()))
         return Meta(**fields)
 
 

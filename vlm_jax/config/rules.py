@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vlm_jax.config.parts import concerns
 from vlm_jax.config.pretraining import PRETRAINING, pretraining_rules
+from vlm_jax.config.remedies import remedy_rules
 from vlm_jax.config.schema import Config
+from vlm_jax.config.sizes import backbone_rules, size_rules
 from vlm_jax.config.values import leaves, suggest
 from vlm_jax.errors import UserError
 
@@ -20,6 +21,8 @@ TEXT_ONLY = ("navigation_seq2seq", "keyword_report", "hmm")
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.landmark_labels": ("activity", "visible"),
+    "data.sampling": ("uniform", "class_balanced", "repeat_factor"),
+    "eval.calibration": ("none", "temperature", "platt"),
     "model.backbone.name": ("resnet18", "resnet50", "efficientnet_lite0", "swin_t"),
     "model.fusion": ("cross_attention", "concat", "pooled", "separate"),
     "model.dtype": ("auto", "float32", "bfloat16"),
@@ -49,6 +52,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "data.prompt_length": (4, 4096),
     "data.target_length": (4, 4096),
     "data.vocab_size": (64, 10**6),
+    "data.frames": (1, 64),
+    "data.frame_step": (1, 10**6),
+    "data.repeat_threshold": (1e-6, 1),
     "data.threads": (1, 256),
     "data.prefetch": (1, 4096),
     "augment.flip": (0, 1),
@@ -109,6 +115,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "loss.asymmetric_gamma_positive": (0, 10),
     "loss.asymmetric_gamma_negative": (0, 10),
     "loss.asymmetric_clip": (0, 0.5),
+    "loss.logit_adjustment": (0, 4),
     "loss.class_balanced_beta": (0, 0.9999999),
     "loss.label_smoothing": (0, 0.5),
     "loss.landmarks_weight": (0, 1e6),
@@ -222,32 +229,6 @@ def _data(config: Config) -> Iterator[str]:
         )
 
 
-def _shapes(config: Config) -> Iterator[str]:
-    data, model = config.data, config.model
-    image, text, decoder = model.image_encoder, model.text_encoder, model.decoder
-    divisions = (
-        ("data.image_size", data.image_size, "model.image_encoder.patch", image.patch),
-        ("model.image_encoder.width", image.width, "model.image_encoder.heads", image.heads),
-        ("model.text_encoder.width", text.width, "model.text_encoder.heads", text.heads),
-        ("model.text_encoder.width", text.width, "model.decoder.heads", decoder.heads),
-        ("model.text_encoder.width", text.width, "model.fusion_heads", model.fusion_heads),
-        ("model.image_encoder.width", image.width, "model.fusion_heads", model.fusion_heads),
-        ("model.gpt.width", model.gpt.width, "model.gpt.heads", model.gpt.heads),
-        ("model.seq2seq.width", model.seq2seq.width, "model.seq2seq.heads", model.seq2seq.heads),
-        ("train.batch_size", config.train.batch_size, "optim.accumulate", config.optim.accumulate),
-    )
-    for key, value, by, divisor in divisions:
-        if value % divisor and concerns(config, key, by):
-            yield f"config key {key!r} ({value}) must be divisible by {by} ({divisor})"
-    lengths = (
-        ("data.prompt_length", data.prompt_length, "model.text_encoder.positions", text.positions),
-        ("data.target_length", data.target_length, "model.decoder.positions", decoder.positions),
-    )
-    for key, value, limit_key, limit in lengths:
-        if value > limit and concerns(config, limit_key):
-            yield f"config key {key!r} ({value}) must be at most {limit_key} ({limit}), the rows of the position table"
-
-
 def _meaning(config: Config) -> Iterator[str]:
     if config.model.no_image and config.model.no_text:
         yield "config keys 'model.no_image' and 'model.no_text' are both set: the model would see nothing; unset one"
@@ -268,17 +249,6 @@ def _meaning(config: Config) -> Iterator[str]:
         yield f"config key 'optim.freeze' is not a regular expression: {error} in {config.optim.freeze!r}"
 
 
-def _backbone(config: Config) -> Iterator[str]:
-    backbone = config.model.backbone
-    stages = 7 if backbone.name == "efficientnet_lite0" else 4
-    depths = backbone.depths
-    if depths and (len(depths) != stages or min(depths) < 1):
-        yield (
-            f"config key 'model.backbone.depths' must be empty or {stages} numbers of at least 1 for {backbone.name}, "
-            f"got {depths}"
-        )
-
-
 def _parallel(config: Config) -> Iterator[str]:
     parallel = config.parallel
     sizes = {name: getattr(parallel, name) for name in ("data", "fsdp", "tensor")}
@@ -294,7 +264,7 @@ def _parallel(config: Config) -> Iterator[str]:
 
 
 Rule = Callable[[Config], Iterator[str]]
-RULES: tuple[Rule, ...] = (_data, _shapes, _meaning, _backbone, pretraining_rules, _parallel)
+RULES: tuple[Rule, ...] = (_data, size_rules, _meaning, backbone_rules, remedy_rules, pretraining_rules, _parallel)
 """Rules between keys: each yields one line a problem."""
 
 assert set(CHOICES) | set(LISTS) | set(BOUNDS) <= set(leaves()), "a rule names a setting that the schema does not have"

@@ -18,6 +18,10 @@ class DataConfig:
     landmark_labels: str = "activity"  # activity (the paper's reading) or visible (the frame's own)
     tokenizer: str = ""  # a tokenizer.json; empty = WordPiece trained on the training texts
     vocab_size: int = 4096  # of the trained tokenizer, at most
+    frames: int = 1  # F: the frame itself and F - 1 frames before it in its video
+    frame_step: int = 1  # how many frames of the data set lie between two of them
+    sampling: str = "uniform"  # uniform, class_balanced or repeat_factor, of rare landmarks, by activity
+    repeat_threshold: float = 0.2  # share of the activities under which repeat_factor repeats a landmark's
     threads: int = 2  # reading threads
     prefetch: int = 8  # buffered records, per thread
 
@@ -137,6 +141,7 @@ class ModelConfig:
     hmm: HmmConfig = field(default_factory=HmmConfig)
     fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention), pooled or separate
     fusion_heads: int = 12
+    condition_on_landmarks: bool = False  # the decoder of describe also sees the predicted landmarks
     head_bias: float = 0.0  # with which the landmark head starts (EndoViT: -2, few labels are positive)
     no_image: bool = False  # ablation: one learned null embedding in place of every image token
     no_text: bool = False  # ablation: one learned null embedding in place of every prompt token
@@ -155,6 +160,7 @@ class LossConfig:
     asymmetric_gamma_positive: float = 0.0
     asymmetric_gamma_negative: float = 4.0
     asymmetric_clip: float = 0.05
+    logit_adjustment: float = 0.0  # times the prior's log-odds, added to the landmark logits in training; 0 = off
     class_balanced_beta: float = 0.9999  # effective number of samples (Cui et al. 2019)
     label_smoothing: float = 0.1
     weighting: str = "fixed"  # fixed, or learned (log-variance; Kendall et al. 2018)
@@ -200,6 +206,10 @@ class CheckpointConfig:
 class EvalConfig:
     every: int = 200  # steps between validations, beside those with every checkpoint; 0 = only with checkpoints
     batch_size: int = 32
+    calibration: str = (
+        "none"  # of landmark scores, a class, on validation: none, temperature (a slope) or platt (and an offset)
+    )
+    grammar: bool = False  # descriptions are generated within the clauses that training descriptions have
     max_units: int = 256  # of each task in evaluations during training; `vlm-jax evaluate` scores all
     select: str = "loss"  # what `best` means: loss (lowest validation loss)
     decode: str = "greedy"  # greedy, beam or mbr (of samples, the one most like the others; Eikema and Aziz 2020)

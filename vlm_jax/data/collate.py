@@ -58,6 +58,7 @@ class Collator:
         self.labels = labels
         self.tasks = config.tasks
         self.size = config.data.image_size
+        self.frames = config.data.frames
         # The prompts of all four tasks are written, for some share one; an objective of pre-training stands alone.
         alone = [name for name in config.tasks if name in PRETRAIN_TASKS]
         self._slots = [(task_slot(name), name) for name in alone or TASKS]
@@ -70,8 +71,8 @@ class Collator:
         """A slot that holds nothing: valid = False."""
         n_tasks, n_labels = len(TASKS), len(self.labels)
         return {
-            "image": np.zeros((1, self.size, self.size, 3), np.uint8),
-            "frame_mask": np.zeros(1, np.bool_),
+            "image": np.zeros((self.frames, self.size, self.size, 3), np.uint8),
+            "frame_mask": np.zeros(self.frames, np.bool_),
             "landmarks": np.zeros(n_labels, np.int8),
             "landmarks_mask": np.zeros(n_labels, np.bool_),
             "prompt": np.zeros((n_tasks, self.prompt_length), np.int32),
@@ -82,7 +83,13 @@ class Collator:
         }
 
     def row(
-        self, record: Record, image: np.ndarray | None, *, row: int = PADDING, changes: Changes = NO_CHANGES
+        self,
+        record: Record,
+        image: np.ndarray | None,
+        *,
+        row: int = PADDING,
+        changes: Changes = NO_CHANGES,
+        before: Sequence[np.ndarray] = (),
     ) -> Row:
         """One filled slot.
 
@@ -91,14 +98,15 @@ class Collator:
           image: uint8[H, W, 3] of the run's size, or None.
           row: the record's row in the run's table.
           changes: what augmentation does to it.
+          before: up to F - 1 images of the frames before it, the nearest first; they change as the image does.
         """
         out = self.empty(row)
         if changes.flip:
             record = mirror_record(record)
-            image = None if image is None else image[:, ::-1]
         if image is not None and not changes.drop_image:
-            out["image"][0] = image
-            out["frame_mask"][0] = True
+            for place, frame in enumerate((image, *before)):
+                out["image"][place] = frame[:, ::-1] if changes.flip else frame
+                out["frame_mask"][place] = True
         self._set_landmarks(out, record, changes.flip)
         self._set_texts(out, record, changes.drop_text)
         out["valid"] = np.array(True)
@@ -148,6 +156,7 @@ def make_batch(
     config: Config,
     *,
     images: Sequence[np.ndarray | None] | None = None,
+    before: Sequence[Sequence[np.ndarray]] | None = None,
     rows: Sequence[int] | None = None,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Batch:
@@ -157,6 +166,7 @@ def make_batch(
       records: a record's `image` is decoded unless `images` gives it.
       tokenizer, labels, config: of the run or the checkpoint.
       images: decoded images, uint8[S, S, 3] with S = `config.data.image_size`; None where there is none.
+      before: images of the frames before each, the nearest first; none by default.
       rows: the `uid` of each slot; by default its place in `records`.
       columns: see `Collator`.
 
@@ -173,5 +183,6 @@ def make_batch(
             image = images[i]
         else:
             image = decode_image(record.image, collator.size, record.uid) if record.image is not None else None
-        filled.append(collator.row(record, image, row=i if rows is None else rows[i]))
+        earlier = before[i] if before is not None else ()
+        filled.append(collator.row(record, image, row=i if rows is None else rows[i], before=earlier))
     return stack(filled)

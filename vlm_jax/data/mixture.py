@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vlm_jax.data.sampling import counts_of_epoch
 from vlm_jax.data.streams import stream
 from vlm_jax.errors import UserError
 
@@ -35,29 +36,44 @@ def block_pattern(weights: Sequence[float], block: int = BLOCK) -> np.ndarray:
 class Mixture:
     """Slot -> row. Each source runs through all of its rows in a new order every epoch.
 
+    With `shares` an epoch is as long as ever and holds each row as often as its share says, rounded at random; which
+    rows, and in which order, is a function of the seed, the source and the epoch.
+
     Args:
       rows: for each source its training rows (global); empty ones are left out.
       weights: for each source its share; empty = by number of rows.
       seed: the run's.
+      shares: for each source the share of each of its rows (`data.sampling`), or None = all alike; empty = all None.
     """
 
-    def __init__(self, rows: Sequence[np.ndarray], weights: Sequence[float] = (), seed: int = 0):
-        shares = list(weights) or [float(len(r)) for r in rows]
-        if len(shares) != len(rows):
-            raise UserError(f"data.weights has {len(shares)} numbers for {len(rows)} data sets; give one for each")
-        shares = [share if len(r) else 0.0 for share, r in zip(shares, rows, strict=True)]
-        if min(shares) < 0 or not sum(shares):
+    def __init__(
+        self,
+        rows: Sequence[np.ndarray],
+        weights: Sequence[float] = (),
+        seed: int = 0,
+        shares: Sequence[np.ndarray | None] = (),
+    ):
+        self._row_shares = list(shares) or [None] * len(rows)
+        parts = list(weights) or [float(len(r)) for r in rows]
+        if len(parts) != len(rows):
+            raise UserError(f"data.weights has {len(parts)} numbers for {len(rows)} data sets; give one for each")
+        parts = [part if len(r) else 0.0 for part, r in zip(parts, rows, strict=True)]
+        if min(parts) < 0 or not sum(parts):
             raise UserError("nothing to train on: no data set has both training records and a weight above 0")
         self._rows = [np.asarray(r, np.int64) for r in rows]
         self._seed = seed
-        self._pattern = block_pattern(shares)
+        self._pattern = block_pattern(parts)
         one_hot = self._pattern[:, None] == np.arange(len(rows))
         self._before = np.cumsum(one_hot, axis=0) - one_hot
         self._quotas = one_hot.sum(axis=0)
         self._order = functools.lru_cache(maxsize=2 * len(rows) + 2)(self._new_order)
 
     def _new_order(self, source: int, epoch: int) -> np.ndarray:
-        return stream("mixture", self._seed, source, epoch).permutation(self._rows[source])
+        random = stream("mixture", self._seed, source, epoch)
+        rows, shares = self._rows[source], self._row_shares[source]
+        if shares is not None:
+            rows = np.repeat(rows, counts_of_epoch(shares, random.random()))
+        return random.permutation(rows)
 
     def row(self, slot: int) -> int:
         """The global row of the record in slot `slot` of training (batch i holds slots i * B to (i + 1) * B - 1)."""

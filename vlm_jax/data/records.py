@@ -18,6 +18,8 @@ from vlm_jax.data.joins import (
     join_reports,
     several_videos,
 )
+from vlm_jax.data.preceding import PrecedingFrames
+from vlm_jax.data.transforms import decode_image
 
 if TYPE_CHECKING:
     from vlm_jax.data.store import Dataset
@@ -152,6 +154,18 @@ class SourceRecords:
                 "references": row.references,
             }
         return Record(**fields, landmarks=_known(self.labels(i)))
+
+    @cached_property
+    def _preceding(self) -> PrecedingFrames:
+        return PrecedingFrames(self.dataset.frames)
+
+    def before(self, i: int, data: DataConfig) -> list[np.ndarray]:
+        """Up to `data.frames` - 1 frames before row `i`'s in its video, uint8[size, size, 3], the nearest first."""
+        frame, index = int(self.frame[i]), self.dataset.frames
+        if data.frames == 1 or frame == NONE:
+            return []
+        rows = self._preceding.before(frame, data.frames - 1, data.frame_step)
+        return [decode_image(self.dataset.read_image(row), data.image_size, str(index.uid[row])) for row in rows]
 
     def labels(self, i: int) -> np.ndarray:
         """int8[C]: the labels T1 learns for row `i`, -1 where not known."""

@@ -18,6 +18,7 @@ from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
 from vlm_jax.data.records import RecordTable, SourceRecords, build_records, unit_of
 from vlm_jax.data.run_sources import agreeing_sources, open_all
+from vlm_jax.data.sampling import source_shares
 from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
 from vlm_jax.data.streams import stream
 from vlm_jax.data.texts import cut_texts, texts_of
@@ -178,7 +179,9 @@ class RunData:
         offsets = np.cumsum([0, *map(len, self.parts)])
         train = SPLITS.index("train")
         rows = [np.flatnonzero(s.codes == train) + o for s, o in zip(self.splits, offsets[:-1], strict=True)]
-        return Mixture(rows, self.config.data.weights, self.config.seed)
+        data = self.config.data
+        shares = [source_shares(p, own - o, data) for p, own, o in zip(self.parts, rows, offsets[:-1], strict=True)]
+        return Mixture(rows, data.weights, self.config.seed, shares)
 
     def train_batches(
         self, mesh: Mesh | None = None, start_step: int = 0, *, shard: tuple[int, int] | None = None
@@ -277,10 +280,12 @@ class RunData:
         """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""
         try:
             image = self._image(record, row)
+            part, place = self.table.locate(row)
+            before = [] if image is None else part.before(place, self.config.data)
         except UserError as error:
             self.broken[row] = str(error)
             return self._collator.empty(row)
-        return self._collator.row(record, image, row=row, changes=changes)
+        return self._collator.row(record, image, row=row, changes=changes, before=before)
 
     def _image(self, record: Record, row: int) -> np.ndarray | None:
         if record.image is None or self.config.system in TEXT_ONLY:

@@ -9,6 +9,7 @@ import numpy as np
 from vlm_jax.config.schema import DataConfig
 from vlm_jax.data.joins import NONE
 from vlm_jax.data.records import SourceRecords
+from vlm_jax.data.splits import SPLITS, SourceSplit
 from vlm_jax.text.tokenizer import Tokenizer
 
 _ACTIVITY_TEXTS = ("previous", "description", "next_description")
@@ -25,6 +26,15 @@ def texts_of(part: SourceRecords, rows: np.ndarray) -> set[str]:
                 record = part.record(int(rows[i]), "", image=False)
                 found |= {getattr(record, name) for name in names}
     return {text for text in found if text}
+
+
+def train_descriptions(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit]) -> list[str]:
+    """Descriptions of the activities of training records, sorted, each once."""
+    found: set[str | None] = set()
+    for part, split in zip(parts, splits, strict=True):
+        places = np.unique(part.activity[split.codes == SPLITS.index("train")])
+        found |= {part.dataset.tables.activities[i].description for i in places.tolist() if i != NONE}
+    return sorted(text for text in found if text)
 
 
 def cut_texts(tokenizer: Tokenizer, texts: Sequence[str], data: DataConfig) -> list[str]:

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vlm_jax.decoding.grammar import Grammar, mask_logits, step_states
+
 
 @dataclass(frozen=True)
 class Prefilled:
@@ -28,7 +30,18 @@ class Prefilled:
     step: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
-def prefill(model, params, image, frame_mask, prompt, *, task_tokens: np.ndarray, width: int, length: int) -> Prefilled:
+def prefill(
+    model,
+    params,
+    image,
+    frame_mask,
+    prompt,
+    *,
+    task_tokens: np.ndarray,
+    width: int,
+    length: int,
+    grammar: Grammar | None = None,
+) -> Prefilled:
     """Encodes a batch and lays out tokens and cache.
 
     Args:
@@ -37,6 +50,7 @@ def prefill(model, params, image, frame_mask, prompt, *, task_tokens: np.ndarray
       image: uint8[B, F, H, W, 3]. frame_mask: bool[B, F]. prompt: int32[B, K, S].
       task_tokens: int32[R], the first target token of each text task.
       width: W. length: T.
+      grammar: what may follow what; its states travel in the cache, with the hypothesis that they belong to.
     """
     variables = {"params": params}
     memory = model.apply(variables, image, frame_mask, prompt, method="encode")
@@ -47,4 +61,15 @@ def prefill(model, params, image, frame_mask, prompt, *, task_tokens: np.ndarray
     def step(cache, tokens, position):
         return model.apply(variables, memory, cache, tokens, position, method="decode_step")
 
-    return Prefilled(memory.landmark_logits, tokens, cache, step)
+    if grammar is None or cache is None:
+        return Prefilled(memory.landmark_logits, tokens, cache, step)
+    table = jnp.asarray(grammar.table)
+
+    def step_within(cache, tokens, position):
+        inner, states = cache
+        logits, inner = step(inner, tokens, position)
+        states = step_states(table, states, tokens, position)
+        return mask_logits(logits, table, states), (inner, states)
+
+    states = jnp.broadcast_to(jnp.asarray(grammar.starts(model.text_tasks))[None, :, None], shape[:3])
+    return Prefilled(memory.landmark_logits, tokens, (cache, states), step_within)

@@ -12,6 +12,7 @@ import numpy as np
 from vlm_jax.decoding import beam as beam_search
 from vlm_jax.decoding import risk, sampling
 from vlm_jax.decoding.generated import Generated
+from vlm_jax.decoding.grammar import Grammar
 from vlm_jax.decoding.prefill import Prefilled, prefill
 
 Strategy = Literal["greedy", "beam", "mbr", "sample"]
@@ -34,6 +35,7 @@ def make_generate(
     top_k: int = 0,
     top_p: float = 1.0,
     allowed: np.ndarray | None = None,
+    grammar: Grammar | None = None,
 ) -> GenerateFn:
     """Builds `fn(params, image, frame_mask, prompt, key=None) -> Generated`, compiled once a shape.
 
@@ -43,6 +45,7 @@ def make_generate(
         (`temperature`, `top_k`, `top_p`, and a key).
       length: T, tokens written at most, task token and [EOS] included.
       eos_id: the token that ends a text. task_ids: first target token of each text task.
+      grammar: an automaton that says what may follow what; None = no grammar.
       allowed: bool[V] or bool[R, V], True = may be emitted (`constraints.vocabulary_mask`); None = all.
 
     Raises:
@@ -63,7 +66,7 @@ def make_generate(
         tokens, scores = sampling.search(start, select, eos_id=eos_id, allowed=allowed, key=stream)
         return tokens[:, :, 0], scores[:, :, 0]
 
-    return _compiled(model, search, task_tokens, {"beam": beam, "mbr": samples}.get(strategy, 1), length)
+    return _compiled(model, search, task_tokens, {"beam": beam, "mbr": samples}.get(strategy, 1), length, grammar)
 
 
 def _check(strategy: str, length: int, beam: int, decay: float, samples: int) -> None:
@@ -73,10 +76,14 @@ def _check(strategy: str, length: int, beam: int, decay: float, samples: int) ->
         raise ValueError(f"need length >= 2, beam, samples >= 1, decay >= 0; got {length}, {beam}, {samples}, {decay}")
 
 
-def _compiled(model: Any, search: SearchFn, task_tokens: np.ndarray, width: int, length: int) -> GenerateFn:
+def _compiled(
+    model: Any, search: SearchFn, task_tokens: np.ndarray, width: int, length: int, grammar: Grammar | None
+) -> GenerateFn:
+    sizes = {"task_tokens": task_tokens, "width": width, "length": length, "grammar": grammar}
+
     @jax.jit
     def generate(params, image, frame_mask, prompt, key=None) -> Generated:
-        start = prefill(model, params, image, frame_mask, prompt, task_tokens=task_tokens, width=width, length=length)
+        start = prefill(model, params, image, frame_mask, prompt, **sizes)
         if len(task_tokens):
             tokens, scores = search(start, key)
         else:

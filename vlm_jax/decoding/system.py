@@ -18,8 +18,10 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import Batch, LabelSpace
 from vlm_jax.decoding.constraints import vocabulary_mask
 from vlm_jax.decoding.generated import Generated
+from vlm_jax.decoding.grammar import Grammar, build_grammar
 from vlm_jax.decoding.strategies import make_generate
 from vlm_jax.errors import UserError
+from vlm_jax.metrics.calibration import calibrate
 from vlm_jax.models import build_model, init_params
 from vlm_jax.models.vlm import Vlm
 from vlm_jax.text.tokenizer import Tokenizer
@@ -51,6 +53,8 @@ class System:
       model: has `text_tasks`, `encode`, `init_cache` and `decode_step`.
       params: nested dict of arrays.
       thresholds: {scoped landmark name: threshold, or None where none could be chosen}.
+      calibration: {scoped landmark name: (slope, offset) of its logit}.
+      clauses: what descriptions are made of, where `eval.grammar` holds generation to them.
       meta: of the checkpoint (step, data sources, metrics, versions); empty during training.
       generate: the compiled decoding function; built from `config.eval` when not given.
       encode: the compiled landmark logits, (params, image, frame_mask, prompt) -> f32[B, C].
@@ -63,6 +67,8 @@ class System:
     tokenizer: Tokenizer
     labels: LabelSpace
     thresholds: dict[str, float | None] = field(default_factory=dict)
+    calibration: dict[str, tuple[float, float]] = field(default_factory=dict)
+    clauses: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
     generate: Callable[..., Generated] | None = None
     encode: Callable[..., jax.Array] | None = None
@@ -72,7 +78,7 @@ class System:
         if self.encode is None:
             self.encode = _make_encode(self.model)
         if self.generate is None:
-            self.generate = _make_generate(self.config, self.model, self.tokenizer)
+            self.generate = self._make_generate(self.model)
 
     @staticmethod
     def from_parts(
@@ -114,7 +120,8 @@ class System:
         require_same(restored.params, expected, item="params", where=f"of step {restored.step}")
         params = jax.device_put(restored.params if dtype is None else cast(restored.params, dtype))
         about = {"step": restored.step, "sources": meta.sources, "metrics": meta.metrics, "versions": meta.versions}
-        return System(config, model, params, tokenizer, labels, dict(meta.thresholds), about)
+        kept = (dict(meta.thresholds), dict(meta.calibration), meta.clauses)
+        return System(config, model, params, tokenizer, labels, *kept, about)
 
     def with_params(self, params: Any) -> System:
         """The same system with other parameters; shares the compiled functions."""
@@ -133,13 +140,13 @@ class System:
         else:
             if answered not in self.narrow:
                 part = self.model.clone(tasks=answered)  # its parameters are among those of the whole
-                self.narrow[answered] = _make_generate(self.config, part, self.tokenizer)
+                self.narrow[answered] = self._make_generate(part)
             generate = self.narrow[answered]
         assert generate is not None
         out = generate(self.params, batch.image, batch.frame_mask, batch.prompt)
         logits, tokens, scores = to_host((out.landmark_logits, out.tokens, out.scores))
         return RawPrediction(
-            probabilities=None if logits is None else probabilities(logits),
+            probabilities=None if logits is None else self._calibrated(logits),
             texts={task: [self.text(row) for row in tokens[:, r]] for r, task in enumerate(answered)},
             scores={task: scores[:, r] for r, task in enumerate(answered)},
         )
@@ -147,7 +154,17 @@ class System:
     def probabilities(self, batch: Batch) -> np.ndarray:
         """Landmark probabilities f32[B, C] of a system with that task: nothing is generated."""
         assert self.encode is not None
-        return probabilities(to_host(self.encode(self.params, batch.image, batch.frame_mask, batch.prompt)))
+        return self._calibrated(to_host(self.encode(self.params, batch.image, batch.frame_mask, batch.prompt)))
+
+    def _calibrated(self, logits: np.ndarray) -> np.ndarray:
+        return calibrate(probabilities(logits), self.labels.names, self.calibration)
+
+    def _make_generate(self, model: Any) -> Callable[..., Generated]:
+        grammar = None
+        if self.config.eval.grammar:
+            names = [name.split("/", 1)[1] for name in self.labels.names]
+            grammar = build_grammar(self.clauses, names, self.tokenizer)
+        return _make_generate(self.config, model, self.tokenizer, grammar)
 
     def text(self, tokens: np.ndarray) -> str:
         """The text of int32[T], task token first, as `Tokenizer.decode` reads it."""
@@ -171,7 +188,9 @@ def _make_encode(model: Any) -> Callable[..., jax.Array]:
     return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method="encode").landmark_logits)
 
 
-def _make_generate(config: Config, model: Any, tokenizer: Tokenizer) -> Callable[..., Generated]:
+def _make_generate(
+    config: Config, model: Any, tokenizer: Tokenizer, grammar: Grammar | None
+) -> Callable[..., Generated]:
     settings = config.eval
     return make_generate(
         model,
@@ -185,6 +204,7 @@ def _make_generate(config: Config, model: Any, tokenizer: Tokenizer) -> Callable
         samples=settings.samples,
         temperature=settings.temperature,
         allowed=vocabulary_mask(tokenizer, model.text_tasks),
+        grammar=grammar,
     )
 
 

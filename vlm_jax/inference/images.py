@@ -8,10 +8,25 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vlm_jax.config.schema import DataConfig
 from vlm_jax.data.transforms import decode_image, resize_image
 from vlm_jax.errors import UserError
+from vlm_jax.inference.request import Request
 
 _PIL_MODES = ("RGB", "RGBA", "RGBX", "L", "LA", "P", "1")
+
+
+def load_frames(request: Request, data: DataConfig) -> list[np.ndarray]:
+    """The request's image and up to `data.frames` - 1 of those before it, the nearest first.
+
+    Raises:
+      UserError: one cannot be read, or frames are given to a model that sees only one.
+    """
+    if request.before and data.frames == 1:
+        raise UserError(f"{request.name}: frames before it are given, but the model sees one frame; leave them out")
+    nearest = request.before[::-1][: data.frames - 1]
+    named = [(image, f"{request.name}, {k} before") for k, image in enumerate(nearest, 1)]
+    return [load_image(image, name, data.image_size) for image, name in [(request.image, request.name), *named]]
 
 
 def load_image(image: Any, name: str, size: int) -> np.ndarray:

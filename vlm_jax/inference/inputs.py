@@ -12,7 +12,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.inference.request import TEXTS, Request
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_KEYS = ("image", *TEXTS)
+_KEYS = ("image", "before", *TEXTS)
 _JSON_TYPES = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
 """Names for values of the caller's, which may be text of a patient and are never repeated."""
 
@@ -22,7 +22,7 @@ def collect(inputs: Iterable[str], texts: Mapping[str, str | None]) -> list[Requ
 
     Args:
       inputs: image files, folders (searched with all below them), or .jsonl files with objects
-        {image, keyword, context, previous, current}; their image paths count from the file's own folder.
+        {image, before, keyword, context, previous, current}; their image paths count from the file's own folder.
       texts: {keyword, context, previous, current} for requests that do not say otherwise.
 
     Raises:
@@ -75,7 +75,12 @@ def _parse(line: str, path: Path, number: int) -> Request:
             near = difflib.get_close_matches(key, _KEYS, 1)
             hint = f'; did you mean "{near[0]}"?' if near else f"; expected {', '.join(_KEYS)}"
             raise UserError(f'{where} has an unknown key "{key}"{hint}')
+        if key == "before":
+            if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+                raise UserError(f'{where}: "before" is no list of paths; expected ["frame1.jpg", ...] in order of time')
+            continue
         if value is not None and not isinstance(value, str):
             raise UserError(f'{where}: "{key}" is {_JSON_TYPES[type(value)]}; expected a string or null')
     image = path.parent / row["image"]
-    return Request(image, str(image), **{name: row.get(name) for name in TEXTS})
+    before = tuple(path.parent / name for name in row.get("before") or ())
+    return Request(image, str(image), **{name: row.get(name) for name in TEXTS}, before=before)

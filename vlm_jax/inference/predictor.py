@@ -14,8 +14,8 @@ from vlm_jax.contract import Batch, LandmarkPrediction, Prediction, TextPredicti
 from vlm_jax.data.collate import make_batch
 from vlm_jax.decoding.system import RawPrediction, System
 from vlm_jax.errors import UserError
-from vlm_jax.inference.images import load_image
-from vlm_jax.inference.request import Request, make_requests
+from vlm_jax.inference.images import load_frames
+from vlm_jax.inference.request import Request, make_requests, with_before
 
 OnBad = Callable[[Request, UserError], None]
 
@@ -42,6 +42,7 @@ class Predictor:
         context: str | None | Sequence[str | None] = None,
         previous: str | None | Sequence[str | None] = None,
         current: str | None | Sequence[str | None] = None,
+        before: Sequence[Sequence[Any]] = (),
     ) -> list[Prediction]:
         """Predicts for one image or many.
 
@@ -52,6 +53,7 @@ class Predictor:
             anticipate reads the model's own description and its answer is marked `rolled_out`.
             Each text is one string for all images, or a list with one (or None) an image; `contract.START` says that
             the procedure or report starts here.
+          before: for each image those of the frames before it, in the order of time: for a model of several frames.
 
         Returns:
           One `Prediction` an image, in order. `report` is None without keyword and context; with a keyword alone its
@@ -60,8 +62,8 @@ class Predictor:
         Raises:
           UserError: an image that cannot be read, or texts that do not fit the images; one line.
         """
-        return list(self.stream(make_requests(images, keyword=keyword, context=context, previous=previous,
-                                              current=current)))  # fmt: skip
+        requests = make_requests(images, keyword=keyword, context=context, previous=previous, current=current)
+        return list(self.stream(with_before(requests, before)))
 
     def stream(self, requests: Iterable[Request], on_bad: OnBad | None = None) -> Iterator[Prediction]:
         """Predicts lazily, a batch at a time, so that a folder need not fit into memory.
@@ -75,12 +77,12 @@ class Predictor:
         pending = iter(requests)
         with ThreadPoolExecutor(max(1, settings.data.threads)) as pool:
             while chunk := list(itertools.islice(pending, size)):
-                loaded = [(r, pool.submit(load_image, r.image, r.name, settings.data.image_size)) for r in chunk]
+                loaded = [(r, pool.submit(load_frames, r, settings.data)) for r in chunk]
                 good = [pair for pair in (_result(*pair, on_bad) for pair in loaded) if pair is not None]
                 if good:
-                    yield from self._predict([r for r, _ in good], [image for _, image in good])
+                    yield from self._predict([r for r, _ in good], [frames for _, frames in good])
 
-    def _predict(self, requests: list[Request], images: list[np.ndarray]) -> list[Prediction]:
+    def _predict(self, requests: list[Request], images: list[list[np.ndarray]]) -> list[Prediction]:
         rows = self.batch_size or min(1 << (len(requests) - 1).bit_length(), self.system.config.eval.batch_size)
         raw = self.system.predict(self._batch(requests, images, rows))
         ahead = raw
@@ -89,11 +91,13 @@ class Predictor:
             ahead = self.system.predict(self._batch(described, images, rows))
         return [self._prediction(request, raw, ahead, i) for i, request in enumerate(requests)]
 
-    def _batch(self, requests: list[Request], images: list[np.ndarray], rows: int) -> Batch:
-        """What training and evaluation would make of the same frames, padded to `rows`."""
+    def _batch(self, requests: list[Request], images: list[list[np.ndarray]], rows: int) -> Batch:
+        """What training and evaluation would make of the same frames, padded to `rows`; of each its own comes first."""
         s, padding = self.system, rows - len(requests)
         records = [*(r.record() for r in requests), *[None] * padding]
-        return make_batch(records, s.tokenizer, s.labels, s.config, images=[*images, *[None] * padding])
+        own = [*(frames[0] for frames in images), *[None] * padding]
+        before = [*(frames[1:] for frames in images), *[[]] * padding]
+        return make_batch(records, s.tokenizer, s.labels, s.config, images=own, before=before)
 
     def _prediction(self, request: Request, raw: RawPrediction, ahead: RawPrediction, row: int) -> Prediction:
         can_roll_out = "describe" in raw.texts
@@ -128,7 +132,9 @@ class Predictor:
         return TextPrediction(raw.texts[task][row], score, threshold, abstained, context, evidence)
 
 
-def _result(request: Request, future: Future[np.ndarray], on_bad: OnBad | None) -> tuple[Request, np.ndarray] | None:
+def _result(
+    request: Request, future: Future[list[np.ndarray]], on_bad: OnBad | None
+) -> tuple[Request, list[np.ndarray]] | None:
     try:
         return request, future.result()
     except UserError as error:

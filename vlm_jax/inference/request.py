@@ -24,6 +24,7 @@ class Request:
       image: a path, a PIL image, or uint8[H, W, 3].
       name: what the image is called in answers and errors.
       keyword: step code of the next report sentence. context: the most recent report sentence(s).
+      before: images of the frames before it, in the order of time, for a model that sees several.
       previous: description of the previous activity. current: description of the current activity.
         `contract.START` in `previous` or `context` says that there is none because the procedure starts here.
     """
@@ -34,6 +35,7 @@ class Request:
     context: str | None = None
     previous: str | None = None
     current: str | None = None
+    before: tuple[Any, ...] = ()
 
     def record(self) -> Record:
         """The same, as the tasks' prompts read it; the image stays behind."""
@@ -61,9 +63,22 @@ def make_requests(images: Any, **texts: str | None | Sequence[str | None]) -> li
     sources = list(images) if several else [images]
     columns = {name: _spread(name, value, len(sources)) for name, value in texts.items()}
     return [
-        Request(image, _name(image, i), **{name: column[i] for name, column in columns.items()})
+        dataclasses.replace(Request(image, _name(image, i)), **{name: column[i] for name, column in columns.items()})  # pyright: ignore[reportArgumentType]
         for i, image in enumerate(sources)
     ]
+
+
+def with_before(requests: list[Request], before: Sequence[Sequence[Any]]) -> list[Request]:
+    """The requests with the frames before each; one sequence an image.
+
+    Raises:
+      UserError: another number of sequences than of images.
+    """
+    if not before:
+        return requests
+    if len(before) != len(requests):
+        raise UserError(f"before has {len(before)} lists of frames for {len(requests)} images; give one an image")
+    return [dataclasses.replace(r, before=tuple(some)) for r, some in zip(requests, before, strict=True)]
 
 
 def _spread(name: str, value: str | None | Sequence[str | None], n: int) -> list[str | None]:

@@ -67,6 +67,7 @@ def _make_vlm(config: Config, n_landmarks: int, n_tokens: int) -> Vlm:
         n_landmarks=n_landmarks,
         n_tokens=n_tokens,
         tasks=tuple(t for t in TASKS if t in config.tasks),
+        n_frames=config.data.frames,
         dtype=resolve_dtype(config.model.dtype),
     )
 

@@ -16,7 +16,7 @@ from vlm_jax.models import initializers
 from vlm_jax.models.decoder import Decoder
 from vlm_jax.models.frames import join_frames
 from vlm_jax.models.fusion import CrossSublayer, masked_mean
-from vlm_jax.models.heads import LandmarkHead
+from vlm_jax.models.heads import LandmarkHead, LandmarkTokens
 from vlm_jax.models.image_encoder import ImageEncoder
 from vlm_jax.models.state import Cache, Memory, Outputs
 from vlm_jax.models.text_encoder import TextEncoder
@@ -38,6 +38,7 @@ class Vlm(nn.Module):
       n_landmarks: C.
       n_tokens: the tokenizer's size; `config.vocab_size`, where larger, pads the vocabulary to V.
       tasks: those of contract.TASKS that are on. What no task needs has no parameters.
+      n_frames: F, at most; from two on each place in the row of frames has an embedding.
       dtype: of activations; parameters, softmax, norms and logits are float32.
     """
 
@@ -46,6 +47,7 @@ class Vlm(nn.Module):
     n_landmarks: int
     n_tokens: int
     tasks: tuple[str, ...] = TASKS
+    n_frames: int = 1
     dtype: jnp.dtype = jnp.float32
 
     # --- What is static -----------------------------------------------------------------------------------------------
@@ -70,6 +72,15 @@ class Vlm(nn.Module):
         """Rows of the prompt axis K that are encoded, each once."""
         return tuple(sorted({PROMPT_ROWS[TASKS.index(t)] for t in TASKS if t in self.tasks}))
 
+    @property
+    def _conditioned(self) -> bool:
+        """Whether the decoder of `describe` sees the predicted landmarks."""
+        return self.config.condition_on_landmarks and "describe" in self.tasks
+
+    @property
+    def _scores_landmarks(self) -> bool:
+        return "landmarks" in self.tasks or self._conditioned
+
     # --- Parts --------------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
@@ -81,10 +92,15 @@ class Vlm(nn.Module):
         image_width, text_width = c.image_encoder.width, c.text_encoder.width
         self.null_image = self.param("null_image", initializers.weights(image_width), (image_width,))
         self.null_text = self.param("null_text", initializers.weights(text_width), (text_width,))
-        if "landmarks" in self.tasks:
+        if self.n_frames > 1:
+            init = initializers.weights(image_width)
+            self.frame_embedding = self.param("frame_embedding", init, (self.n_frames, image_width))
+        if self._scores_landmarks:
             self.landmark_head = LandmarkHead(self.n_landmarks, c.head_bias)
             if c.fusion == "cross_attention":
                 self.image_to_text = CrossSublayer(image_width, c.fusion_heads, **common)
+        if self._conditioned:
+            self.landmark_tokens = LandmarkTokens(self.n_landmarks, text_width, self.dtype)
         if self.text_tasks:
             if c.fusion == "cross_attention":
                 self.text_to_image = CrossSublayer(text_width, c.fusion_heads, **common)
@@ -120,7 +136,7 @@ class Vlm(nn.Module):
         image_tokens, image_mask = self._image_tokens(image, frame_mask, train)
         prompts, prompt_mask = self._prompt_tokens(prompt, train)
         logits = None
-        if "landmarks" in self.tasks:
+        if self._scores_landmarks:
             row = self._prompt_rows.index(PROMPT_ROWS[0])
             logits = self._landmark_logits(image_tokens, image_mask, prompts[:, row], prompt_mask[:, row], train)
         rows = np.array([self._prompt_rows.index(PROMPT_ROWS[k]) for k in self._task_rows], np.int32)
@@ -132,6 +148,9 @@ class Vlm(nn.Module):
         elif self.config.fusion == "pooled":
             prompts, prompt_mask = _pool(prompts, prompt_mask)
             image_tokens, image_mask = _pool(image_tokens, image_mask)
+        if self._conditioned and logits is not None:
+            told = np.array([task == "describe" for task in self.text_tasks])
+            prompts, prompt_mask = self.landmark_tokens(prompts, prompt_mask, logits, told)
         if self.config.image_encoder.width != self.config.text_encoder.width:
             image_tokens = self.image_projection(image_tokens)
         return Memory(logits, self.decoder.project(prompts, image_tokens), prompt_mask, image_mask)
@@ -168,6 +187,9 @@ class Vlm(nn.Module):
         """Tokens of all frames side by side [B, F * P, D] and what of them is seen, bool[B, F * P]."""
         frame_mask = jnp.asarray(frame_mask)
         tokens = self.image_encoder(image.reshape(-1, *image.shape[2:]), train=train)
+        if self.n_frames > 1:
+            places = jnp.tile(self.frame_embedding[: frame_mask.shape[1]].astype(tokens.dtype), (len(frame_mask), 1))
+            tokens = tokens + places[:, None]
         return join_frames(tokens, frame_mask, self.null_image, self.config.no_image)
 
     def _prompt_tokens(self, prompt: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:

@@ -24,6 +24,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"text_encoder/word_embedding", ("vocab", "embed")),
     (r"(image_encoder|text_encoder|decoder)/(position|token_type)_embedding", ("rows", "embed")),
     (r"image_encoder/class_token|null_image|null_text", ("vector",)),
+    (r"frame_embedding", ("rows", "embed")),
+    (r"landmark_tokens/embedding", ("rows", "landmarks", "embed")),
     (r"image_encoder/patch_embedding/kernel", ("patch", "embed")),
     (r"image_projection/kernel", ("image", "embed")),
     (r"(image_encoder/patch_embedding|image_projection)/bias", ("vector",)),

@@ -24,6 +24,7 @@ class LossContext:
       text_tasks: the enabled text tasks, in the order of the model's text rows R.
       n_tokens: real size of the vocabulary; padded logits beyond it take no part.
       class_weights: f32[2, C] for absent and present, or None (`class_balanced` needs them).
+      prior_log_odds: f32[C], log of training positives over negatives, or None (`logit_adjustment` needs it).
       mask_token: id of [MASK], and
       special_tokens: ids that are no words, padding among them: what a masked language model needs.
     """
@@ -32,6 +33,7 @@ class LossContext:
     text_tasks: tuple[str, ...]
     n_tokens: int
     class_weights: Any = field(default=None, compare=False)
+    prior_log_odds: Any = field(default=None, compare=False)
     mask_token: int = 0
     special_tokens: tuple[int, ...] = (0,)
 

@@ -34,7 +34,10 @@ class Landmarks:
     def loss_sum(self, outputs: Any, batch: Batch, context: LossContext) -> tuple[jax.Array, MetricState]:
         mask = self._mask(batch)
         labels = jnp.asarray(batch.landmarks, jnp.float32)
-        losses = label_loss(outputs.landmark_logits, labels, context.config, context.class_weights)
+        logits = outputs.landmark_logits
+        if context.config.logit_adjustment:
+            logits = logits + context.config.logit_adjustment * jnp.asarray(context.prior_log_odds)
+        losses = label_loss(logits, labels, context.config, context.class_weights)
         correct = ((outputs.landmark_logits > 0) == (labels > 0.5)) * mask
         total = (losses * mask).sum()
         return total, {"loss": (total, mask.sum()), "accuracy": (correct.sum(), mask.sum())}

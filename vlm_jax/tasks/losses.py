@@ -93,6 +93,15 @@ def class_balanced_weights(positives: np.ndarray, negatives: np.ndarray, beta: f
     return (2.0 * weights / weights.sum(axis=0, keepdims=True)).astype(np.float32)
 
 
+def prior_log_odds(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """f32[C]: log of positives over negatives, one added to each count so that it is finite.
+
+    Logit adjustment (Menon et al. 2021, arXiv 2007.07314, eq. 10) for a sigmoid, which is a softmax over a logit and 0:
+    the prior's log-odds join the logit in training only, so that the logit itself is of balanced classes.
+    """
+    return np.log((np.asarray(positives, np.float64) + 1) / (np.asarray(negatives, np.float64) + 1)).astype(np.float32)
+
+
 def smoothed_cross_entropy(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
     """Cross-entropy with label smoothing over the whole vocabulary (Szegedy et al. 2016), of each token.
 

@@ -76,9 +76,10 @@ def _fitted(config: Config, place: epath.Path, data: RunData, store: Store) -> R
 def _save(run: Run) -> None:
     validator = Validator(run)
     with jax.set_mesh(run.mesh):
-        scores, thresholds = validator(run.state.params), validator.thresholds(run.state.params)
+        scores = validator(run.state.params)
+        thresholds, calibration = validator.decisions(run.state.params)
     with contextlib.closing(MetricWriter(run.workdir, step=0, tensorboard=run.config.train.tensorboard)) as writer:
         writer.write(STEP, {f"validation/{name}": value for name, value in scores.items()})
-    meta = run.meta(scores, thresholds)
+    meta = run.meta(scores, thresholds, calibration)
     run.store.save(STEP, params=run.state.params, ema=None, train=train_item(run.state), meta=meta)
     run.store.finish()

@@ -106,15 +106,15 @@ def inspect_run(config: Config, *, compile_step: bool = False) -> dict[str, Any]
 
 
 def abstract_batch(config: Config, size: int, n_landmarks: int) -> Batch:
-    """Shapes and dtypes of one global batch of `size` records, one frame each."""
+    """Shapes and dtypes of one global batch of `size` records."""
 
     def array(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct((size, *shape), dtype)
 
     k, data = len(TASKS), config.data
     return Batch(
-        image=array(jnp.uint8, 1, data.image_size, data.image_size, 3),
-        frame_mask=array(jnp.bool_, 1),
+        image=array(jnp.uint8, data.frames, data.image_size, data.image_size, 3),
+        frame_mask=array(jnp.bool_, data.frames),
         landmarks=array(jnp.int8, n_landmarks),
         landmarks_mask=array(jnp.bool_, n_landmarks),
         prompt=array(jnp.int32, k, data.prompt_length),

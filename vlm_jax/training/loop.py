@@ -134,8 +134,8 @@ class Loop:
     def _scored_meta(self, step: int) -> Meta:
         scores = self._validate(step)
         with self.clock.paused():
-            thresholds = self.validator.thresholds(self.run.state.inference_params)
-        return self.run.meta(scores, thresholds)
+            thresholds, calibration = self.validator.decisions(self.run.state.inference_params)
+        return self.run.meta(scores, thresholds, calibration)
 
     def _save(self, step: int, *, validate: bool) -> None:
         """Saves with validation scores and thresholds; a preempted run has no time for them."""
@@ -151,7 +151,8 @@ class Loop:
             return
         with jax.set_mesh(self.run.mesh):
             found = self._scored_meta(self.start)
-        meta = dataclasses.replace(last, metrics=found.metrics, thresholds=found.thresholds)
+        kept = {name: getattr(found, name) for name in ("metrics", "thresholds", "calibration")}
+        meta = dataclasses.replace(last, **kept)
         self.run.store.amend(self.start, meta)
         say(f"step {self.start} was saved when preempted: it has its validation scores and thresholds now")
 

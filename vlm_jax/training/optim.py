@@ -17,7 +17,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.parallel.partition import param_name
 
 # Parameters without weight decay beside all that have one dimension (EndoViT's fine-tuning recipe, paper.md).
-NO_DECAY = r"(position|class_token|null_|bias|scale|log_variance|token_type|running_)"
+NO_DECAY = r"(position|class_token|null_|frame_|landmark_tokens|bias|scale|log_variance|token_type|running_)"
 _ENCODER_LAYER = re.compile(r"^(?:image_encoder|text_encoder)/blocks/layer_(\d+)/")
 _ENCODER = re.compile(r"^(image_encoder|text_encoder)/")
 

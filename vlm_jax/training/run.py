@@ -18,13 +18,15 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import LabelSpace
 from vlm_jax.data.pipeline import check_divides
 from vlm_jax.data.run_data import RunData
+from vlm_jax.data.texts import train_descriptions
+from vlm_jax.decoding.grammar import clauses_of
 from vlm_jax.errors import UserError
 from vlm_jax.evaluation.apart import USED, groups_of
 from vlm_jax.models import build_model
 from vlm_jax.parallel import distributed
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.tasks import LossContext
-from vlm_jax.tasks.losses import class_balanced_weights
+from vlm_jax.tasks.losses import class_balanced_weights, prior_log_odds
 from vlm_jax.text.tokenizer import MASK, Tokenizer
 from vlm_jax.training.optim import make_optimizer
 from vlm_jax.training.state import TrainState, init_state
@@ -61,7 +63,12 @@ class Run:
     state: TrainState
     store: Store
 
-    def meta(self, metrics: dict[str, float], thresholds: dict[str, float | None]) -> Meta:
+    def meta(
+        self,
+        metrics: dict[str, float],
+        thresholds: dict[str, float | None],
+        calibration: dict[str, tuple[float, float]] | None = None,
+    ) -> Meta:
         """What is saved beside the arrays of this moment."""
         return Meta(
             config=self.config,
@@ -73,7 +80,14 @@ class Run:
             sources=describe_sources(self.data),
             metrics=metrics,
             versions=versions(),
+            calibration=calibration or {},
+            clauses=self._clauses() if self.config.eval.grammar else (),
         )
+
+    def _clauses(self) -> tuple[str, ...]:
+        """What training descriptions are made of; landmarks are named alike in all sources."""
+        names = [name.split("/", 1)[1] for name in self.data.labels.names]
+        return clauses_of(train_descriptions(self.data.parts, self.data.splits), names)
 
 
 def say(*lines: str) -> None:
@@ -160,13 +174,15 @@ def check_same_data(data: RunData, meta: Meta) -> None:
 
 def loss_context(config: Config, data: RunData, model: Any) -> LossContext:
     """What is static about the losses of this run."""
-    weights = None
+    weights = odds = None
+    if config.loss.logit_adjustment:
+        odds = prior_log_odds(*data.label_counts())
     if config.loss.landmarks == "class_balanced":
         positives, negatives = data.label_counts()
         weights = class_balanced_weights(positives, negatives, config.loss.class_balanced_beta)
     tokenizer = data.tokenizer
     return LossContext(
-        config.loss, tuple(model.text_tasks), tokenizer.size, weights, tokenizer.id(MASK), tokenizer.special_ids
+        config.loss, tuple(model.text_tasks), tokenizer.size, weights, odds, tokenizer.id(MASK), tokenizer.special_ids
     )
 
 

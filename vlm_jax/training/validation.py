@@ -10,6 +10,7 @@ import numpy as np
 
 from vlm_jax.evaluation.thresholds import choose_thresholds
 from vlm_jax.evaluation.units import activity_key
+from vlm_jax.metrics.calibration import Calibration, calibrate, fit_calibration
 from vlm_jax.tasks import TASK_TABLE
 from vlm_jax.training.run import Run
 from vlm_jax.training.step import flat_metrics, make_eval_step, make_label_step, task_weights
@@ -37,15 +38,21 @@ class Validator:
             totals = jax.tree.map(np.add, totals, states) if totals else states
         return self._scores(totals) if totals else {}
 
-    def thresholds(self, params: Any) -> Thresholds:
-        """{scoped label: threshold or None}, from every labelled frame of the split, as `vlm-jax evaluate` would."""
+    def decisions(self, params: Any) -> tuple[Thresholds, Calibration]:
+        """({scoped label: threshold or None}, calibration), from every labelled frame, as `vlm-jax evaluate` would.
+
+        Thresholds are of calibrated scores.
+        """
         rows, activities = self._labelled
         if not len(rows):
-            return {}
+            return {}, {}
         parts = [jax.device_get(self._label_fn(params, batch)) for batch in self._batches(rows)]
         score, truth, known = (np.concatenate(part)[: len(rows)] for part in zip(*parts, strict=True))
-        data = self.run.data
-        return choose_thresholds(score, truth, known, activities, data.labels, data.label_counts())
+        data, names = self.run.data, self.run.data.labels.names
+        kind = self.run.config.eval.calibration
+        calibration = fit_calibration(score, truth, known, activities, names, kind)
+        score = calibrate(score, names, calibration)
+        return choose_thresholds(score, truth, known, activities, data.labels, data.label_counts()), calibration
 
     @functools.cached_property
     def _labelled(self) -> tuple[np.ndarray, list[str]]:

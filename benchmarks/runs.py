@@ -1,0 +1,61 @@
+"""What the benchmarks of several trained systems share: commands in processes of their own, and finished runs kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlm_jax.config.load import load_config, read
+from vlm_jax.evaluation.intervals import Samples
+
+
+def vlm_jax(*words: str) -> None:
+    """One command; what it says goes to stderr. Where it fails, all ends in one line."""
+    line = f"vlm-jax {' '.join(words)}"
+    print(f"$ {line}", file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "vlm_jax", *words], stdout=sys.stderr, check=False)
+    if done.returncode:
+        sys.exit(f"{line} ended with exit code {done.returncode}; mend it, and run the same benchmark to go on")
+
+
+def train_and_score(preset: str, folder: Path, settings: Mapping[str, str], contexts: str = "gold") -> None:
+    """Trains and evaluates on test, unless that is done; a run that was cut off goes on."""
+    if (folder / "eval" / "test" / "metrics.json").is_file():
+        if read(folder / "config.json") != load_config(preset, dict(settings)):
+            sys.exit(f"{folder} holds a finished run of other settings: remove it, or give another --workdir")
+        return
+    overrides = [f"--config.{key}={value}" for key, value in settings.items()]
+    vlm_jax("train", "--config", preset, "--workdir", str(folder), *overrides)
+    vlm_jax("evaluate", "--workdir", str(folder), "--split", "test", "--contexts", contexts)
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a finished run's test predictions."""
+    path = folder / "eval" / "test" / "predictions.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def estimates(samples: Samples) -> dict[str, list[float | None]]:
+    """{name: [value, low, high]}."""
+    found = {name: samples.estimate(name) for name in samples.names}
+    return {name: [e.value, e.low, e.high] for name, e in found.items()}
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, nan where nothing is to be recovered."""
+    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=np.abs(below) > 1e-9)
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Prints a result and writes it whole."""
+    text = json.dumps(result, indent=1) + "\n"
+    print(text, end="")
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
