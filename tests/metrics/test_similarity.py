@@ -43,7 +43,15 @@ def test_texts_of_one_length_share_batches_in_an_order_of_their_own():
     assert seen == [*texts, "a longer text"]
 
 
-def test_no_package_no_metric(monkeypatch):
+@pytest.fixture
+def fresh_minilm():
+    """`minilm` keeps what it found for the process: found anew in the test, and after it."""
+    minilm.cache_clear()
+    yield
+    minilm.cache_clear()
+
+
+def test_no_package_no_metric(monkeypatch, fresh_minilm):
     monkeypatch.setattr(similarity, "MINILM_PACKAGE", "surely_not_installed_package")
     assert minilm() is None
 
@@ -73,7 +81,7 @@ def _write_bert(folder, tokens):
     return model, tokenizer
 
 
-def test_minilm_equals_torch_whatever_the_batch(tmp_path, monkeypatch):
+def test_minilm_equals_torch_whatever_the_batch(tmp_path, monkeypatch, fresh_minilm):
     torch = pytest.importorskip("torch")
     folder = tmp_path / "fake_minilm" / "model"
     folder.mkdir(parents=True)
