@@ -239,8 +239,8 @@ class StandInValidator:
     def __call__(self, params):
         return {"loss": 1.0}
 
-    def thresholds(self, params):
-        return {}
+    def decisions(self, params):
+        return {}, {}
 
 
 def test_a_full_disk_in_training(clean, tmp_path, monkeypatch, refused):

@@ -80,7 +80,8 @@ def _keep_training_to(monkeypatch, n: int) -> None:
 
     plain = Mixture.__init__
 
-    def first(self, rows, weights, seed):
+    def first(self, rows, weights, seed, shares):
+        assert all(share is None for share in shares)
         plain(self, [r[:n] for r in rows], weights, seed)
 
     monkeypatch.setattr(Mixture, "__init__", first)
