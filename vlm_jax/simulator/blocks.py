@@ -28,7 +28,6 @@ class Block:
     Attributes:
       landmark: number in the landmark table; 0 is anything else.
       colour: reflectance 0-1 of its surface.
-      gloss: 0 dry (metal and bone differ in `colour`) to 1 wet.
     """
 
     name: str

@@ -20,6 +20,9 @@ MUCOSA: RGB = (0.88, 0.50, 0.46)
 BONE: RGB = (0.93, 0.70, 0.56)
 PALE: RGB = (0.90, 0.60, 0.54)
 DEEP: RGB = (0.80, 0.38, 0.34)
+LAMELLA: RGB = (0.87, 0.65, 0.58)
+CELL: RGB = (0.88, 0.63, 0.52)
+DEEP_CELL: RGB = (0.86, 0.60, 0.54)
 HOLE: RGB = (0.42, 0.17, 0.16)
 VESSEL: RGB = (0.82, 0.30, 0.27)
 
@@ -146,61 +149,27 @@ def _lamellae(v: Variant, state: SideState) -> list[Block | None]:
     blocks: list[Block | None] = []
     if 6 not in state.done:
         if not state.passed(6):
-            blocks.append(
-                Block("basal lamella", 10, (11.2, 30.5, 50.3), (4.4, 10.0, 0.25), 0.5, (8, 0, 0), (0.87, 0.65, 0.58))
-            )
+            blocks.append(Block("basal lamella", 10, (11.2, 30.5, 50.3), (4.4, 10.0, 0.25), 0.5, (8, 0, 0), LAMELLA))
         else:  # opened low and medially: a rim is left
             blocks.append(
-                Block(
-                    "rim of basal lamella", 10, (11.2, 36.6, 51.0), (4.0, 2.6, 0.25), 0.5, (8, 0, 0), (0.87, 0.65, 0.58)
-                )
+                Block("rim of basal lamella", 10, (11.2, 36.6, 51.0), (4.0, 2.6, 0.25), 0.5, (8, 0, 0), LAMELLA)
             )
             blocks.append(
-                Block(
-                    "foot of basal lamella",
-                    10,
-                    (11.2, 23.2, 49.2),
-                    (4.0, 2.4, 0.25),
-                    0.5,
-                    (8, 0, 0),
-                    (0.87, 0.65, 0.58),
-                )
+                Block("foot of basal lamella", 10, (11.2, 23.2, 49.2), (4.0, 2.4, 0.25), 0.5, (8, 0, 0), LAMELLA)
             )
             blocks.append(
-                Block(
-                    "side of basal lamella",
-                    10,
-                    (14.2, 30.0, 50.3),
-                    (1.6, 6.0, 0.25),
-                    0.5,
-                    (8, 0, 0),
-                    (0.87, 0.65, 0.58),
-                )
+                Block("side of basal lamella", 10, (14.2, 30.0, 50.3), (1.6, 6.0, 0.25), 0.5, (8, 0, 0), LAMELLA)
             )
     if state.begun(5) and 5 not in state.done:
-        blocks.append(
-            Block("anterior partition", 9, (13.6, 33.6, 40.0), (1.8, 2.0, 0.1), 0.75, (-14, 24, 10), (0.88, 0.63, 0.52))
-        )
-        blocks.append(
-            Block(
-                "suprabullar partition", 9, (12.2, 35.2, 45.5), (2.4, 1.6, 0.1), 0.7, (12, -18, -14), (0.88, 0.63, 0.52)
-            )
-        )
+        blocks.append(Block("anterior partition", 9, (13.6, 33.6, 40.0), (1.8, 2.0, 0.1), 0.75, (-14, 24, 10), CELL))
+        blocks.append(Block("suprabullar partition", 9, (12.2, 35.2, 45.5), (2.4, 1.6, 0.1), 0.7, (12, -18, -14), CELL))
     if state.passed(6) and 7 not in state.done:
         blocks.append(
-            Block("posterior partition", 11, (12.6, 33.4, 56.0), (1.8, 2.4, 0.1), 0.75, (6, 16, 12), (0.86, 0.60, 0.54))
+            Block("posterior partition", 11, (12.6, 33.4, 56.0), (1.8, 2.4, 0.1), 0.75, (6, 16, 12), DEEP_CELL)
         )
         if not state.passed(7):
             blocks.append(
-                Block(
-                    "low posterior partition",
-                    11,
-                    (12.0, 27.0, 58.5),
-                    (2.2, 0.1, 1.6),
-                    0.7,
-                    (10, 0, -18),
-                    (0.86, 0.60, 0.54),
-                )
+                Block("low posterior partition", 11, (12.0, 27.0, 58.5), (2.2, 0.1, 1.6), 0.7, (10, 0, -18), DEEP_CELL)
             )
     return blocks
 
