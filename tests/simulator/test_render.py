@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from vlm_jax.simulator import SimulatorConfig, camera, nuisance, render, station
 from vlm_jax.simulator.centres import CENTRES
 from vlm_jax.simulator.findings import FINDINGS
 from vlm_jax.simulator.scene import build_scene, endoscope, nameable, shown
+from vlm_jax.simulator.shade import DECALS
+from vlm_jax.simulator.steps import STEPS
 from vlm_jax.simulator.surgery import available
 from vlm_jax.simulator.workflow import draw_plan
 
@@ -109,6 +112,17 @@ def test_every_value_of_every_finding_leaves_a_trace():
                 if len(drawn) == len(scenes):
                     told.add(name)
     assert told == set(FINDINGS), set(FINDINGS) - told
+
+
+def test_there_is_room_for_every_mark_that_findings_can_ask_for_at_once():
+    """The worst of all activities fills the slots exactly; no mark is left out without a word."""
+    counts = []
+    for step in range(len(STEPS)):
+        for turned in (False, True):
+            activity = SimpleNamespace(step=step, turned=turned)
+            traces = [[t for _, t in f.values.values()] for f in FINDINGS.values() if shown(f, activity)]
+            counts.append(sum(max(len(trace.marks) for trace in found) for found in traces))
+    assert max(counts) == DECALS
 
 
 def test_surgery_changes_the_image(plan):

@@ -142,7 +142,7 @@ def _slots(side: nose.Nose, names: frozenset[int], tone: np.ndarray) -> np.ndarr
 def _decals(marks: list[tuple[int, Mark]], activity: PlannedActivity) -> np.ndarray:
     packed = np.zeros((DECALS, DECAL_WIDTH), np.float32)
     packed[:, 0] = -1
-    for row, (number, mark) in zip(packed, marks[:DECALS], strict=False):
+    for row, (number, mark) in zip(packed[: len(marks)], marks, strict=True):
         anchor = ANCHORS[number]
         right, up = np.array(anchor.right, float), np.array(anchor.up, float)
         centre = np.array(anchor.centre) + mark.dx * right + mark.dy * up

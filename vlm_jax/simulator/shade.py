@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from vlm_jax.simulator.trace import FAR, PAINTS, SOLIDS, Hits, Packed, Point, directions, turned, wave
 
-DECALS, DECAL_WIDTH = 8, 18
+DECALS, DECAL_WIDTH = 9, 18
 """Slots for the marks of findings in a scene."""
 
 
