@@ -314,13 +314,14 @@ class Vlm(nn.Module):
         return logits, scores
 
     def _image_tokens(self, image: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [B, F, P, D] and bool[B, F, P]; frames that are not there are the null embedding."""
+        """Tokens [B, F, P, D] and bool[B, F, P]; frames that are not there are the null embedding, one of it seen."""
         tokens = self.image_encoder(image.flatten(0, 1)).unflatten(0, image.shape[:2])
         if self.config["no_image"]:
             return self.null_image.expand_as(tokens), torch.ones_like(tokens[..., 0], dtype=torch.bool)
         tokens = torch.where(frame_mask[:, :, None, None], tokens, self.null_image)
-        seen = frame_mask | ~frame_mask.any(1, keepdim=True)
-        return tokens, seen[:, :, None].expand(tokens.shape[:3])
+        seen = frame_mask[:, :, None].repeat(1, 1, tokens.shape[2])
+        seen[:, 0, -1] |= ~frame_mask.any(1)
+        return tokens, seen
 
     def _prompt_tokens(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
         """The prompts that the four tasks read [B, 4, S, D], and bool[B, 4, S]."""

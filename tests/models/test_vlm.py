@@ -135,6 +135,16 @@ def test_an_absent_image_is_the_null_embedding_not_the_pixels(make_small, make_b
     assert same(a.landmark_logits[0], moved.landmark_logits[0])
 
 
+def test_without_an_image_one_null_token_is_seen_and_it_is_a_patch(make_small, make_batch):
+    """As many as a frame has would outvote the prompt in the decoder's softmax, and say no more."""
+    small, two = make_small(), make_batch(frames=2)
+    mask = two.frame_mask.copy()
+    mask[1] = False
+    seen = np.asarray(small.encode(changed(two, frame_mask=mask)).image_mask)
+    assert seen[0].all() and seen[1].sum() == 1
+    assert seen[1].reshape(2, 5)[0, -1]  # not the class token, which the landmark head leaves out
+
+
 def test_frames_side_by_side(make_small, make_batch):
     """A missing frame beside a real one is not seen at all; two frames differ from one."""
     small, two = make_small(), make_batch(frames=2)

@@ -13,8 +13,8 @@ def join_frames(
 
     Args:
       tokens: [B * F, P, D], of every frame.
-      frame_mask: bool[B, F]; a missing frame's tokens become the null embedding, unseen unless the example has no frame
-        at all.
+      frame_mask: bool[B, F]; a missing frame's tokens become the null embedding, unseen. An example without any frame
+        shows one of them: as many as a frame has say no more, and would outvote a prompt under a shared softmax.
       null: [D], the learned null embedding.
       no_image: the ablation: every token is the null embedding, and seen.
 
@@ -25,9 +25,9 @@ def join_frames(
     tokens = tokens.reshape(b, f, *tokens.shape[1:])
     null = null.astype(tokens.dtype)
     if no_image:
-        tokens, seen = jnp.broadcast_to(null, tokens.shape), jnp.ones_like(frame_mask)
+        tokens, seen = jnp.broadcast_to(null, tokens.shape), jnp.ones(tokens.shape[:3], bool)
     else:
         tokens = jnp.where(frame_mask[:, :, None, None], tokens, null)
-        seen = frame_mask | ~frame_mask.any(axis=1, keepdims=True)
-    seen = jnp.broadcast_to(seen[:, :, None], tokens.shape[:3])
+        one = jnp.zeros(tokens.shape[1:3], bool).at[0, -1].set(True)  # the last is a patch, never the class token
+        seen = frame_mask[:, :, None] | (one & ~frame_mask.any(axis=1)[:, None, None])
     return tokens.reshape(b, -1, tokens.shape[-1]), seen.reshape(b, -1)
