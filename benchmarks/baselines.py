@@ -14,15 +14,17 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from charts import line_chart
+from runs import train_and_score, vlm_jax, write_page
+
 from vlm_jax.commands.demo import SIMULATE, SPLIT
-from vlm_jax.config.load import load_config, read
+from vlm_jax.config.load import read
 from vlm_jax.config.rules import get
 from vlm_jax.config.schema import Config
 from vlm_jax.config.values import leaves
@@ -51,18 +53,7 @@ SCORES = {
 """What the tables show of each task: the metric's name in metrics.json, and here."""
 PLURAL = {"frame": "frames", "activity": "activities", "sentence": "sentences"}
 
-BEGIN, FINISH = "<!-- figures: benchmarks/baselines.py -->", "<!-- end of figures -->"
 PLOT = "baselines_simulated.svg"
-COLOURS = ("#1b6ca8", "#c0392b", "#27893f", "#8e44ad", "#d17b0f", "#0f8b8d", "#7f5539", "#555555", "#d6336c")
-
-
-def vlm_jax(*words: str) -> None:
-    """One command in a process of its own; what it says goes to stderr. Where it fails, all ends in one line."""
-    line = f"vlm-jax {' '.join(words)}"
-    print(f"$ {line}", file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, "-m", "vlm_jax", *words], stdout=sys.stderr, check=False)
-    if done.returncode:
-        sys.exit(f"{line} ended with exit code {done.returncode}; mend it, and run the same benchmark to go on")
 
 
 class Benchmark:
@@ -88,13 +79,7 @@ class Benchmark:
         settings = {"data.path": str(self.data), "data.split": SPLIT}
         if self.args.steps:
             settings |= {"train.steps": str(self.args.steps), "checkpoint.every": str(self.args.steps)}
-        if (folder / "eval" / "test" / "metrics.json").is_file():
-            if read(folder / "config.json") != load_config(SYSTEMS[name], settings):
-                sys.exit(f"{folder} holds a finished run of other settings: remove it, or give another --workdir")
-            return
-        overrides = [f"--config.{key}={value}" for key, value in settings.items()]
-        vlm_jax("train", "--config", SYSTEMS[name], "--workdir", str(folder), *overrides)
-        vlm_jax("evaluate", "--workdir", str(folder), "--split", "test", "--contexts", "gold")
+        train_and_score(SYSTEMS[name], folder, settings)
 
     def _say(self, line: str) -> None:
         wall, used = time.monotonic() - self.start, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -183,30 +168,9 @@ def _interval(low: float | None, high: float | None, sign: str = "") -> str:
 
 def plot(workdir: Path, systems: list[str]) -> str:
     """SVG: the training loss by step of every run that has steps, each as a share of its first."""
-    curves = {name: found for name in systems if len(found := _losses(workdir / name)) > 1}
-    width, height, left, top = 640, 360, 48, 36
-    last = max((steps[-1][0] for steps in curves.values()), default=1)
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 260}" height="{height + 90}" '
-        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{left}" y="20">Baselines at @tiny, simulated procedures: training loss, share of the first</text>',
-    ]
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        y = top + height * (1 - share)
-        lines.append(
-            f'<path d="M{left} {y:.1f}H{left + width}" stroke="#ddd"/><text x="8" y="{y + 4:.1f}">{share}</text>'
-        )
-    for i, (name, steps) in enumerate(curves.items()):
-        points = (
-            (left + width * step / last, top + height * (1 - min(max(loss / steps[0][1], 0.0), 1.0)))
-            for step, loss in steps
-        )
-        drawn, colour = " ".join(f"{x:.1f},{y:.1f}" for x, y in points), COLOURS[i % len(COLOURS)]
-        y = top + 12 + 20 * i
-        lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        lines.append(f'<text x="{left + width + 16}" y="{y}" fill="{colour}">{name}</text>')
-    lines.append(f'<text x="{left}" y="{top + height + 24}">step 0 to {last}</text></svg>')
-    return "\n".join(lines) + "\n"
+    found = {name: points for name in systems if len(points := _losses(workdir / name)) > 1}
+    curves = {name: [(step, loss / points[0][1]) for step, loss in points] for name, points in found.items()}
+    return line_chart(curves, "Baselines at @tiny, simulated procedures: training loss, share of the first", "step")
 
 
 def _losses(folder: Path) -> list[tuple[int, float]]:
@@ -224,15 +188,6 @@ def minutes_of_steps(folder: Path) -> float | None:
     if not rows:
         return None
     return round(rows[-1]["step"] * statistics.median(row["seconds_per_step"] for row in rows) / 60, 2)
-
-
-def write_page(page: Path, text: str) -> None:
-    """Puts the table where the page keeps its figures."""
-    before, mark, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(FINISH)
-    if not mark or not end:
-        raise SystemExit(f"{page} lacks the lines {BEGIN} and {FINISH}: bring them back, or give another --page")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{FINISH}{after}")
 
 
 def parse() -> argparse.Namespace:
@@ -257,7 +212,7 @@ def publish(args: argparse.Namespace, data: Path, done: list[str]) -> None:
     missing = [name for name in args.systems if name not in done]
     figures = [tables(rows), f"![Training curves, simulated]({PLOT})"]
     figures += [f"Not run yet: {', '.join(missing)}; the command above goes on with them."] if missing else []
-    write_page(args.page, "\n\n".join(figures))
+    write_page(args.page, "baselines", "\n\n".join(figures))
     args.page.with_name(PLOT).write_text(plot(args.workdir, done))
 
 

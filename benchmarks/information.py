@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from runs import write_page
+
 from vlm_jax.evaluation.information import Settings, measure
 from vlm_jax.simulator.config import SimulatorConfig
 
@@ -26,7 +28,6 @@ WORLDS: dict[str, dict[str, Any]] = {
     "previous_shuffled": {"world": "previous_shuffled"},
 }
 """Name of the run -> its settings."""
-BEGIN, FINISH = "<!-- figures: benchmarks/information.py -->", "<!-- end of figures -->"
 
 
 def ceilings(results: list[dict[str, Any]]) -> str:
@@ -91,15 +92,6 @@ def figures(results: list[dict[str, Any]]) -> str:
     return "\n\n".join([*parts, "### Report sentences", sentences(results)])
 
 
-def write_page(page: Path, text: str) -> None:
-    """Puts the tables where the page keeps its figures."""
-    before, mark, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(FINISH)
-    if not mark or not end:
-        raise SystemExit(f"{page} lacks the lines {BEGIN} and {FINISH}: bring them back, or give another --page")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{FINISH}{after}")
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True, help="each world's result goes here")
@@ -125,7 +117,7 @@ def main() -> None:
         print(f"world {name}", file=sys.stderr, flush=True)
         results.append(read(file, config, settings) or measure(config, settings, file))
     args.out.write_text(json.dumps({"results": results}, indent=1) + "\n")
-    write_page(args.page, figures(results))
+    write_page(args.page, "information", figures(results))
     print(figures(results))
 
 

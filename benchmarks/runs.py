@@ -59,3 +59,13 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(text)
     partial.replace(path)
+
+
+def write_page(page: Path, script: str, text: str) -> None:
+    """Puts what benchmarks/SCRIPT.py found where the page keeps its figures; the rest of the page stays."""
+    begin, end = f"<!-- figures: benchmarks/{script}.py -->", "<!-- end of figures -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{page} lacks the lines {begin} and {end}: bring them back, or give another --page")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")

@@ -1,0 +1,34 @@
+"""A line chart as SVG, for the pages: nothing is drawn that a text editor could not read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT, LEFT, TOP = 640, 360, 48, 36
+COLOURS = ("#1b6ca8", "#c0392b", "#27893f", "#8e44ad", "#d17b0f", "#0f8b8d", "#7f5539", "#555555", "#d6336c")
+
+Points = Sequence[tuple[float, float]]
+
+
+def line_chart(curves: Mapping[str, Points], title: str, x_label: str) -> str:
+    """SVG: y from 0 to 1 (clipped), x from 0 to the largest; a colour and a name a curve."""
+    last = max((points[-1][0] for points in curves.values() if points), default=1) or 1
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 260}" height="{HEIGHT + 90}" '
+        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>',
+        f'<text x="{LEFT}" y="20">{escape(title)}</text>',
+    ]
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = TOP + HEIGHT * (1 - share)
+        lines.append(
+            f'<path d="M{LEFT} {y:.1f}H{LEFT + WIDTH}" stroke="#ddd"/><text x="8" y="{y + 4:.1f}">{share}</text>'
+        )
+    for i, (name, points) in enumerate(curves.items()):
+        places = ((LEFT + WIDTH * x / last, TOP + HEIGHT * (1 - min(max(y, 0.0), 1.0))) for x, y in points)
+        drawn, colour = " ".join(f"{x:.1f},{y:.1f}" for x, y in places), COLOURS[i % len(COLOURS)]
+        y = TOP + 12 + 20 * i
+        lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        lines.append(f'<text x="{LEFT + WIDTH + 16}" y="{y}" fill="{colour}">{escape(name)}</text>')
+    lines.append(f'<text x="{LEFT}" y="{TOP + HEIGHT + 24}">{escape(x_label)}, 0 to {last:g}</text></svg>')
+    return "\n".join(lines) + "\n"
