@@ -16,7 +16,7 @@ from vlm_jax.parallel import distributed
 
 VARIABLES = (
     "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_ID",
-    "SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES",
+    "SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES", "JOB_COMPLETION_INDEX",
 )  # fmt: skip
 
 
@@ -26,6 +26,7 @@ def calls(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     made = []
+    monkeypatch.setattr(distributed, "client", lambda: None)
     monkeypatch.setattr(jax.distributed, "initialize", lambda **arguments: made.append(arguments))
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: bool(made))
     return made
@@ -43,7 +44,7 @@ def test_a_coordinator_in_the_configuration_joined_once(calls):
     distributed.init(parallel)
     distributed.init(parallel)
     expected = {"coordinator_address": "host:1234", "num_processes": 2, "process_id": 1, "initialization_timeout": 7}
-    assert calls == [expected]
+    assert calls == [expected | {"heartbeat_timeout_seconds": 130}]
 
 
 def test_a_coordinator_in_the_environment(calls, monkeypatch):
@@ -70,13 +71,45 @@ def test_slurm_tells_the_place_of_a_given_coordinator(calls, monkeypatch):
         ({"SLURM_NTASKS": "2"}, False),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
         ({"TPU_WORKER_HOSTNAMES": "a"}, False),
+        ({"MEGASCALE_NUM_SLICES": "2"}, True),
     ],
 )
 def test_clusters_are_found_by_jax(calls, monkeypatch, environment, joins):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     distributed.init(ParallelConfig())
-    assert calls == ([{"initialization_timeout": 300}] if joins else [])
+    assert calls == ([{"initialization_timeout": 900, "heartbeat_timeout_seconds": 130}] if joins else [])
+
+
+def test_a_jobset_pod_has_its_place_from_its_number(calls, monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "run-worker-0-0.run:1234")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "4")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")
+    distributed.init(ParallelConfig())
+    assert (calls[0]["num_processes"], calls[0]["process_id"]) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("files", "environment", "expected"),
+    [
+        (["accel0"], {}, True),
+        (["vfio/0"], {}, True),
+        ([], {}, False),
+        (["accel0"], {"JAX_PLATFORMS": "cpu"}, False),
+        (["accel0"], {"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        (["accel0"], {"TPU_SKIP_MDS_QUERY": "1"}, False),
+    ],
+)
+def test_a_tpu_vm_is_known_by_its_chips(calls, monkeypatch, tmp_path, files, environment, expected):
+    for name in ("JAX_PLATFORMS", "TPU_SKIP_MDS_QUERY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "_has_libtpu", lambda: True)
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert distributed._on_tpu_vm(tmp_path) is expected
 
 
 @pytest.mark.parametrize("place", [{}, {"num_processes": 2}, {"num_processes": 2, "process_id": 2}])
@@ -174,4 +207,6 @@ def test_two_processes_meet_and_a_missing_one_is_reported():
     outputs = [peer.communicate(timeout=150)[0] for peer in peers]
     assert [peer.returncode for peer in peers] == [0, 0]
     assert "barrier 'nobody else comes'" in outputs[0]
+    assert "late: process 1; process 0: barrier 'nobody else comes'" in outputs[0], "who is late, where each stands"
+    assert "process 1: barrier 'same name twice'" in outputs[0]
     assert all(output.endswith("done\n") for output in outputs)

@@ -16,6 +16,7 @@ from vlm_jax.config.load import load_config
 from vlm_jax.contract import TASKS
 from vlm_jax.models import build_model, init_params
 from vlm_jax.training import inspection
+from vlm_jax.training.guards import init_guard
 
 PUBLISHED = {"light": 61.03e6, "base": 175.94e6}
 
@@ -41,8 +42,9 @@ def test_counts_and_bytes_are_those_of_real_arrays():
     params = jax.jit(lambda key: init_params(model, config, key))(jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert report["parameters"] == count
-    # Parameters, two moments and the moving average in float32; the rest are counters and the key.
-    assert 0 <= report["bytes_per_device"] - 16 * count < 64
+    # Parameters, two moments and the moving average in float32; the guard's window; the rest are counters and the key.
+    guard = sum(leaf.nbytes for leaf in jax.tree.leaves(init_guard(config.guard)))
+    assert 0 <= report["bytes_per_device"] - 16 * count - guard < 64
     assert report["mesh"] == {"data": jax.device_count(), "fsdp": 1, "tensor": 1}
 
 

@@ -112,11 +112,12 @@ def test_groups_of_training_are_not_scored_as_test(trained, capsys):
     values = json.loads(text)
     held_out = groups_of(data, "test")["toy"]
     values["sources"]["toy"]["groups"]["validation"] = [f"x{i}" for i in range(6)] + held_out
-    meta.write_text(json.dumps(values))
+    step = epath.Path(path) / "checkpoints/3"
+    manifest.rewrite(step, "meta/metadata", json.dumps(values))
     try:
         assert cli.main(["evaluate", "--workdir", str(path)]) == 2
     finally:
-        meta.write_text(text)
+        manifest.rewrite(step, "meta/metadata", text)
     said = capsys.readouterr().err.strip()
     assert f"trained or validated on: {', '.join(held_out)}" in said and len(said.splitlines()) == 1
     many = {"toy": {"groups": {"train": held_out}}}
@@ -128,7 +129,7 @@ def test_groups_of_training_are_not_scored_as_test(trained, capsys):
 
 def test_changed_data_are_refused_on_resume(trained, monkeypatch):
     path, _, config, _ = trained
-    opened = run_module.open_data(config, epath.Path(path))
+    opened = run_module.open_data(config, epath.Path(path), 3)
     opened.fingerprints[0] = "other"
     monkeypatch.setattr(RunData, "open", lambda *_: opened)
     with pytest.raises(UserError, match=r"data changed since the run started \(source toy\)"):

@@ -22,7 +22,7 @@ from vlm_jax.parallel.partition import batch_sharding
 from vlm_jax.tasks import LossContext
 from vlm_jax.training.inspection import DEFAULT_LANDMARKS, abstract_batch
 from vlm_jax.training.optim import make_optimizer, make_schedule
-from vlm_jax.training.state import TrainState, init_state, state_shardings
+from vlm_jax.training.state import TrainState, abstract_state, fresh_state, state_shardings
 from vlm_jax.training.step import make_loss, make_train_step
 
 
@@ -102,7 +102,12 @@ def make_trial(config: Config, seed: int = 0) -> Trial:
     n_tokens = min(config.data.vocab_size, config.model.vocab_size or config.data.vocab_size)
     model = build_model(config, DEFAULT_LANDMARKS, n_tokens)
     mesh = make_mesh(config.parallel)
-    state, abstract = init_state(config, model, lambda params: make_optimizer(config, params), mesh)
+
+    def tx_fn(params: Any) -> Any:
+        return make_optimizer(config, params)
+
+    abstract = abstract_state(config, model, tx_fn, mesh)
+    state = fresh_state(config, model, tx_fn, mesh, abstract)
     batch = random_batch(config, config.train.batch_size, DEFAULT_LANDMARKS, n_tokens, seed)
     return Trial(config, mesh, model, state, abstract, DEFAULT_LANDMARKS, n_tokens, batch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 
 from etils import epath
 
@@ -38,20 +39,36 @@ def write(directory: epath.Path) -> None:
     _replace(directory / NAME, _text({name: _sha256(path) for name, path in _files(directory).items()}))
 
 
-def rewrite(directory: epath.Path, texts: dict[str, str]) -> None:
-    """Replaces small files of a finished step, {relative path: text}, and their digests.
+def rewrite(directory: epath.Path, name: str, text: str) -> None:
+    """Replaces one small file of a finished step and its digest.
 
-    The digests go first: ended in between, the step is still complete, and rewriting it once more mends it.
+    In between, the manifest takes the old file and the new one: whenever this is cut off, the step is whole.
     """
-    entries = json.loads((directory / NAME).read_text())["sha256"]
-    new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    _replace(directory / NAME, _text(entries | new))
-    for name, text in texts.items():
-        (directory / name).parent.mkdir(exist_ok=True)
-        _replace(directory / name, text)
+    entries = _read(directory)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    _replace(directory / NAME, _text(entries | {name: sorted({*_either(entries.get(name, [])), digest})}))
+    _replace(directory / name, text)
+    _replace(directory / NAME, _text(entries | {name: digest}))
 
 
-def _text(digests: dict[str, str]) -> str:
+def _either(entry: str | list[str]) -> list[str]:
+    return [entry] if isinstance(entry, str) else entry
+
+
+def _read(directory: epath.Path) -> dict[str, str | list[str]]:
+    """{relative path: digest, or the digests either of which is right}.
+
+    Raises:
+      ValueError: not a manifest, or not byte for byte as it was written.
+    """
+    text = (directory / NAME).read_text()
+    entries = json.loads(text)["sha256"]
+    if not isinstance(entries, dict) or text != _text(entries):
+        raise ValueError(f"{NAME} has changed")
+    return entries
+
+
+def _text(digests: Mapping[str, str | list[str]]) -> str:
     return json.dumps({"sha256": digests}, indent=1, sort_keys=True)
 
 
@@ -71,11 +88,29 @@ def problems(directory: epath.Path) -> list[str]:
     if not exists(directory):
         return [f"{NAME} is missing: the step was not written to its end"]
     try:
-        recorded = json.loads((directory / NAME).read_text())["sha256"]
+        recorded = _read(directory)
     except (ValueError, KeyError, TypeError):
         return [f"{NAME} can't be read"]
     present = _files(directory)
     lines = [f"{name} is missing" for name in recorded.keys() - present.keys()]
     lines += [f"{name} is not in {NAME}" for name in present.keys() - recorded.keys()]
-    lines += [f"{n} has changed" for n in recorded.keys() & present.keys() if _sha256(present[n]) != recorded[n]]
+    lines += _changed(recorded, {name: present[name] for name in recorded.keys() & present.keys()})
     return sorted(lines)
+
+
+def _changed(recorded: Mapping[str, str | list[str]], files: Mapping[str, epath.Path]) -> list[str]:
+    return [f"{n} has changed" for n, path in files.items() if _sha256(path) not in _either(recorded[n])]
+
+
+def problems_of(directory: epath.Path, names: Iterable[str]) -> list[str]:
+    """As `problems`, of some files only."""
+    try:
+        recorded = _read(directory)
+        files = {name: directory / name for name in names}
+        if unknown := files.keys() - recorded.keys():
+            return [f"{name} is not in {NAME}" for name in sorted(unknown)]
+        return _changed(recorded, files)
+    except OSError as error:
+        return [f"{getattr(error, 'filename', NAME)} is missing"]
+    except (ValueError, KeyError, TypeError):
+        return [f"{NAME} can't be read"]

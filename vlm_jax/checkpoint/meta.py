@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from etils import epath
 
 from vlm_jax.config.load import from_dict, to_dict
 from vlm_jax.config.schema import Config
@@ -14,7 +17,7 @@ from vlm_jax.errors import UserError
 _VERSIONS = ("vlm_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
 
 
-LATER = ("calibration", "clauses")
+LATER = ("calibration", "clauses", "set_aside", "rollbacks")
 """Fields that checkpoints of the first versions do not have."""
 
 
@@ -28,7 +31,9 @@ class Meta:
       tokenizer: the tokenizer as JSON text.
       thresholds: {scoped name: threshold or None}, chosen on the validation split.
       batches: how many training batches were consumed; the data position.
-      quarantine: rows of the record table that could not be read, of all processes.
+      quarantine: rows of the record table that are left out, of all processes: unreadable, or set aside by the guard.
+      set_aside: {uid: why} of those.
+      rollbacks: how often the run went back to a checkpoint.
       sources: {source: {world, simulator, licence, fingerprint, groups}} of the data it was trained on; `groups` are
         the ids of the groups used, {"train": [...], "validation": [...]}.
       metrics: validation metrics of the step; empty where it was saved in a hurry, or nothing validates.
@@ -43,6 +48,8 @@ class Meta:
     thresholds: dict[str, float | None] = field(default_factory=dict)
     batches: int = 0
     quarantine: tuple[int, ...] = ()
+    set_aside: dict[str, str] = field(default_factory=dict)
+    rollbacks: int = 0
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -75,6 +82,15 @@ class Meta:
         fields["calibration"] = {k: (v[0], v[1]) for k, v in fields.get("calibration", {}).items()}
         fields["clauses"] = tuple(fields.get("clauses", ()))
         return Meta(**fields)
+
+
+def read_meta(step_directory: epath.Path) -> Meta:
+    """The `meta` item of a step's directory."""
+    path = step_directory / "meta" / "metadata"
+    try:
+        return Meta.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{step_directory} holds no readable meta item: is it a vlm-jax checkpoint?") from error
 
 
 def versions() -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,38 +14,18 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from vlm_jax.checkpoint import manifest
+from vlm_jax.checkpoint import integrity, manifest, retention
 from vlm_jax.checkpoint.compare import require_same
-from vlm_jax.checkpoint.meta import Meta
-from vlm_jax.errors import EnvironmentFault, UserError
+from vlm_jax.checkpoint.faults import disk_errors
+from vlm_jax.checkpoint.integrity import complete_steps
+from vlm_jax.checkpoint.meta import Meta, read_meta
+from vlm_jax.errors import UserError
 from vlm_jax.parallel.distributed import barrier
 
 DIRECTORY = "checkpoints"
 ARRAY_ITEMS = ("params", "ema", "train")
 TRAINING_ONLY = ("task_log_variance",)  # parameters of the loss, not of the model
-_POLICY = ocp.checkpoint_managers
-# Orbax deletes old steps before the new one has its manifest: with one alone, a kill in between would leave none.
-_KEEP_LAST_AT_LEAST = 2
-
-
-@contextlib.contextmanager
-def _disk_errors(doing: str) -> Iterator[None]:
-    """Turns a full, read-only or vanished disk into one line; tensorstore reports these as ValueError text."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        text = str(error)
-        for sign, what in (
-            ("No space left", "the disk is full"),
-            ("RESOURCE_EXHAUSTED", "the disk is full"),
-            ("Read-only file system", "the disk is read-only"),
-            ("Permission denied", "writing is not permitted"),
-        ):
-            if sign in text:
-                raise EnvironmentFault(
-                    f"{doing} failed: {what}. Earlier checkpoints are untouched; make room and run the same command"
-                ) from error
-        raise
+META = "meta/metadata"
 
 
 def _handlers() -> dict[str, Any]:
@@ -63,17 +42,9 @@ class Store:
         if jax.process_index() == 0:
             _remove_incomplete(self.directory)
         barrier("incomplete checkpoints removed")
-        keep: list[Any] = [_POLICY.LatestN(max(_KEEP_LAST_AT_LEAST, keep_last))]
-        if keep_best:
-            keep.append(
-                _POLICY.BestN(get_metric_fn=lambda m: -m["loss"], n=keep_best, keep_checkpoints_without_metrics=False)
-            )
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=_POLICY.AnyPreservationPolicy(keep),
-            best_fn=lambda m: -m["loss"],
-            create=True,
-            cleanup_tmp_directories=True,
-        )
+        self._keep = {"last": keep_last, "best": keep_best}
+        # Orbax keeps every step; what goes is decided in `_prune`.
+        options = ocp.CheckpointManagerOptions(create=True, cleanup_tmp_directories=True)
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._manager = ocp.CheckpointManager(self.directory.resolve(), item_handlers=_handlers(), options=options)
         self._pending: int | None = None  # saved, without a manifest yet
@@ -86,7 +57,7 @@ class Store:
     def save(self, step: int, *, params: Any, ema: Any, train: Any, meta: Meta) -> None:
         """Starts saving a step; returns as soon as the arrays were copied.
 
-        A step without a finite validation loss is saved without metrics: it is never the best.
+        A step without a finite validation loss is never the best. `meta.batches` is the step, whatever was given.
 
         Raises:
           UserError: a later step is there already.
@@ -96,12 +67,12 @@ class Store:
         items = {
             "params": ocp.args.PyTreeSave(params),
             "train": ocp.args.PyTreeSave(train),
-            "meta": ocp.args.JsonSave(meta.to_json()),
+            "meta": ocp.args.JsonSave(dataclasses.replace(meta, batches=step).to_json()),
         }
         if ema is not None:
             items["ema"] = ocp.args.PyTreeSave(ema)
-        with _disk_errors(f"saving step {step}"):
-            saved = self._manager.save(step, args=ocp.args.Composite(**items), metrics=_ranking(meta))
+        with disk_errors(f"saving step {step}", self.directory):
+            saved = self._manager.save(step, args=ocp.args.Composite(**items))
         if not saved:
             raise UserError(
                 f"step {step} was not saved: {self.directory} is at step {self._manager.latest_step()} already; "
@@ -121,10 +92,26 @@ class Store:
         if self._pending is None:
             return
         step, self._pending = self._pending, None
-        with _disk_errors(f"saving step {step}"):
+        with disk_errors(f"saving step {step}", self.directory):
             self._manager.wait_until_finished()
             if jax.process_index() == 0:
                 manifest.write(self.directory / str(step))
+                self._prune()
+
+    def _prune(self) -> None:
+        """Deletes what is neither among the last nor among the best."""
+        losses = {step: read_loss(self.directory / str(step)) for step in self.steps()}
+        for step in sorted(losses.keys() - retention.kept(losses, **self._keep)):
+            retention.delete(self.directory / str(step))
+
+    def drop_after(self, step: int) -> None:
+        """Deletes the steps after `step`, when training goes back to it; every process calls it."""
+        self.finish()
+        if jax.process_index() == 0:
+            for later in [s for s in self.steps() if s > step]:
+                retention.delete(self.directory / str(later))
+        barrier(f"steps after {step} dropped")
+        self._manager.reload()
 
     def poll(self) -> None:
         """Writes the manifest of a save that has ended meanwhile; never waits, not for other processes either."""
@@ -134,19 +121,19 @@ class Store:
     def amend(self, step: int, meta: Meta) -> None:
         """Replaces the meta item of a complete step: scores and thresholds of one that was saved without."""
         self.finish()
-        texts = {"meta/metadata": json.dumps(meta.to_json())}
-        if (ranking := _ranking(meta)) is not None:
-            texts["metrics/metrics"] = json.dumps(ranking)  # where orbax looks for them when it starts
-        with _disk_errors(f"rewriting step {step}"):
+        with disk_errors(f"rewriting step {step}", self.directory):
             if jax.process_index() == 0:
-                manifest.rewrite(self.directory / str(step), texts)
+                manifest.rewrite(self.directory / str(step), META, json.dumps(meta.to_json()))
         barrier(f"checkpoint {step} amended")
 
-    def restore(self, step: int, *, params: Any, ema: Any, train: Any) -> tuple[Any, Any, Any, Meta]:
+    def restore(
+        self, step: int, *, params: Any, ema: Any, train: Any, read_back: bool = False
+    ) -> tuple[Any, Any, Any, Meta]:
         """Restores a training state onto the shardings of the given abstract trees.
 
         Args:
           step: a complete step.
+          read_back: its files were compared with their digests a moment ago (`integrity.survey`).
           params: tree of jax.ShapeDtypeStruct with shardings; likewise `ema` (or None) and `train`.
 
         Raises:
@@ -154,14 +141,15 @@ class Store:
         """
         expected = {"params": params, "train": train, **({} if ema is None else {"ema": ema})}
         directory = self.directory / str(step)
+        if not read_back:
+            require_whole(directory)
         meta = read_meta(directory)
         items = {}
-        with _damage(directory):
-            for name, tree in expected.items():
-                require_same(item_metadata(directory, name), tree, item=name, where=f"of step {step}")
-                arguments = ocp.checkpoint_utils.construct_restore_args(tree)
-                items[name] = ocp.args.PyTreeRestore(tree, restore_args=arguments)
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        for name, tree in expected.items():
+            require_same(item_metadata(directory, name), tree, item=name, where=f"of step {step}")
+            arguments = ocp.checkpoint_utils.construct_restore_args(tree)
+            items[name] = ocp.args.PyTreeRestore(tree, restore_args=arguments)
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         return restored["params"], restored.get("ema"), restored["train"], meta
 
     def close(self) -> None:
@@ -182,14 +170,6 @@ class Restored:
     directory: epath.Path
 
 
-def complete_steps(directory: epath.Path) -> list[int]:
-    """Steps of a checkpoints directory that have their manifest, oldest first."""
-    if not directory.exists():
-        return []
-    found = [child for child in directory.iterdir() if child.name.isdigit() and manifest.exists(child)]
-    return sorted(int(child.name) for child in found)
-
-
 def _remove_incomplete(directory: epath.Path) -> None:
     """Removes steps without a manifest: a save that was cut off, which orbax would take for the latest step."""
     if directory.exists():
@@ -198,27 +178,21 @@ def _remove_incomplete(directory: epath.Path) -> None:
                 child.rmtree()
 
 
-def _ranking(meta: Meta) -> dict[str, float] | None:
-    """What `best` goes by; None where there is no finite loss."""
-    loss = meta.metrics.get("loss", math.inf)
-    return {"loss": loss} if math.isfinite(loss) else None
+def read_loss(step_directory: epath.Path) -> float | None:
+    """The validation loss that `best` goes by; None where the step has no finite one, or its meta item is damaged."""
+    if manifest.problems_of(step_directory, [META]):
+        return None
+    loss = read_meta(step_directory).metrics.get("loss", math.inf)
+    return loss if math.isfinite(loss) else None
 
 
-@contextlib.contextmanager
-def _damage(directory: epath.Path) -> Iterator[None]:
-    """Turns the many ways in which a damaged file fails to be read into one line that names the file."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        found = manifest.problems(directory)
-        if not found:
-            raise
+def require_whole(directory: epath.Path) -> None:
+    """Raises UserError, naming the first file, unless every file of the step is as it was written."""
+    if found := integrity.problems(directory):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise UserError(
             f"the checkpoint {directory} is damaged: {found[0]}{more}; restore another --step or train again"
-        ) from error
+        )
 
 
 def item_metadata(step_directory: epath.Path, item: str) -> Any:
@@ -228,20 +202,12 @@ def item_metadata(step_directory: epath.Path, item: str) -> Any:
     return getattr(metadata, "tree", metadata)
 
 
-def read_meta(step_directory: epath.Path) -> Meta:
-    """The `meta` item of a step's directory."""
-    path = step_directory / "meta" / "metadata"
-    try:
-        return Meta.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{step_directory} holds no readable meta item: is it a vlm-jax checkpoint?") from error
-
-
 def _resolve(path: epath.Path, step: int | str) -> epath.Path:
-    """The step's directory for a work directory, its checkpoints/ or one step's directory."""
+    """The step's directory for a work directory, its checkpoints/ or one step's directory; read back and whole."""
     if not path.exists():
         raise UserError(f"{path} does not exist; give a work directory that `vlm-jax train` wrote")
     if manifest.exists(path):
+        require_whole(path)
         own = read_meta(path).batches
         if str(step) not in ("best", "last", str(own)):
             raise UserError(f"{path} is step {own}, not {step}: leave out --step, or give the work directory")
@@ -250,14 +216,36 @@ def _resolve(path: epath.Path, step: int | str) -> epath.Path:
     steps = complete_steps(directory)
     if not steps:
         raise UserError(f"{path} holds no complete checkpoint; train with --workdir {path} first")
-    if step == "last":
-        return directory / str(steps[-1])
-    if step == "best":
-        rankings = {s: _ranking(read_meta(directory / str(s))) or {"loss": math.inf} for s in steps}
-        return directory / str(min(steps, key=lambda s: (rankings[s]["loss"], -s)))
+    if step in ("best", "last"):
+        return _first_whole(directory, _candidates(directory, steps, str(step)), str(step))
     if not str(step).isdigit() or int(step) not in steps:
         raise UserError(f"step {step} is not in {path}: it has {', '.join(map(str, steps))} (or best, or last)")
+    require_whole(directory / str(int(step)))
     return directory / str(int(step))
+
+
+def _candidates(directory: epath.Path, steps: list[int], rule: str) -> list[int]:
+    """Every complete step, the wanted one first. One whose loss can't be read comes first: it might be the best."""
+    newest = sorted(steps, reverse=True)
+    if rule == "last":
+        return newest
+    unreadable = [s for s in newest if manifest.problems_of(directory / str(s), [META])]
+    losses = {s: read_loss(directory / str(s)) for s in newest if s not in unreadable}
+    return unreadable + sorted(losses, key=lambda s: math.inf if (loss := losses[s]) is None else loss)
+
+
+def _first_whole(directory: epath.Path, candidates: list[int], rule: str) -> epath.Path:
+    """The first candidate that is whole; says so where it is not the first."""
+    damaged: dict[int, list[str]] = {}
+    for step in candidates:
+        found = integrity.problems(directory / str(step))
+        if not found:
+            for bad, lines in damaged.items():
+                integrity.warn(f"{directory}: {integrity.describe(bad, lines)}; step {step} is used as {rule}")
+            return directory / str(step)
+        damaged[step] = found
+    require_whole(directory / str(candidates[0]))
+    raise AssertionError("a damaged step was whole a moment later")
 
 
 def restore_for_inference(path: str | epath.Path, step: int | str = "best") -> Restored:
@@ -271,8 +259,7 @@ def restore_for_inference(path: str | epath.Path, step: int | str = "best") -> R
       UserError: nothing complete there, an unknown step, or a damaged file; names it.
     """
     directory = _resolve(epath.Path(path), step)
-    with _damage(directory):
-        params = _read_params(directory)
+    params = _read_params(directory)
     meta = read_meta(directory)
     named = directory.name if directory != epath.Path(path) else ""  # a step's own directory may have any name
     return Restored(params, meta, int(named or meta.batches), directory)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from vlm_jax.config.parallel import parallel_rules
 from vlm_jax.config.pretraining import PRETRAINING, pretraining_rules
 from vlm_jax.config.remedies import remedy_rules
 from vlm_jax.config.schema import Config
@@ -35,6 +36,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss.landmarks": ("bce", "focal", "asymmetric", "class_balanced"),
     "loss.weighting": ("fixed", "learned"),
     "eval.decode": ("greedy", "beam", "mbr"),
+    "parallel.mesh": ("custom", "data", "fsdp", "tensor", "hybrid"),
 }
 """Settings with a closed list."""
 
@@ -140,6 +142,11 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "checkpoint.every": (1, MANY),
     "checkpoint.keep_last": (1, MANY),
     "checkpoint.keep_best": (0, MANY),
+    "guard.sigma": (0, 10**6),
+    "guard.window": (8, 4096),
+    "guard.max_skips": (0, 15),
+    "guard.max_rollbacks": (0, MANY),
+    "guard.budget": (0, 1),
     "eval.every": (0, MANY),
     "eval.batch_size": (1, MANY),
     "eval.max_units": (1, MANY),
@@ -152,6 +159,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "parallel.num_processes": (0, MANY),
     "parallel.process_id": (-1, MANY),
     "parallel.init_timeout": (1, MANY),
+    "parallel.barrier_timeout": (1, MANY),
+    "parallel.peer_timeout": (1, MANY),
+    "parallel.heartbeat": (0, MANY),
 }
 """Least and greatest value of every number, both included."""
 
@@ -249,22 +259,16 @@ def _meaning(config: Config) -> Iterator[str]:
         yield f"config key 'optim.freeze' is not a regular expression: {error} in {config.optim.freeze!r}"
 
 
-def _parallel(config: Config) -> Iterator[str]:
-    parallel = config.parallel
-    sizes = {name: getattr(parallel, name) for name in ("data", "fsdp", "tensor")}
-    for name, size in sizes.items():
-        if size != -1 and size < 1:
-            yield f"config key 'parallel.{name}' must be -1 (what is left) or at least 1, got {size}"
-    if list(sizes.values()).count(-1) > 1:
-        yield f"only one of 'parallel.data', 'parallel.fsdp' and 'parallel.tensor' may be -1, got {sizes}"
-    if parallel.coordinator and not re.fullmatch(r".+:\d+", parallel.coordinator):
-        yield f"config key 'parallel.coordinator' must be HOST:PORT, got {parallel.coordinator!r}"
-    if parallel.num_processes and parallel.process_id >= parallel.num_processes:
-        yield f"config key 'parallel.process_id' must be below parallel.num_processes ({parallel.num_processes})"
-
-
 Rule = Callable[[Config], Iterator[str]]
-RULES: tuple[Rule, ...] = (_data, size_rules, _meaning, backbone_rules, remedy_rules, pretraining_rules, _parallel)
+RULES: tuple[Rule, ...] = (
+    _data,
+    size_rules,
+    _meaning,
+    backbone_rules,
+    remedy_rules,
+    pretraining_rules,
+    parallel_rules,
+)
 """Rules between keys: each yields one line a problem."""
 
 assert set(CHOICES) | set(LISTS) | set(BOUNDS) <= set(leaves()), "a rule names a setting that the schema does not have"

@@ -203,6 +203,15 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class GuardConfig:
+    sigma: float = 6.0  # a gradient norm so many deviations above the window's mean is skipped; 0 = only non-finite
+    window: int = 64  # steps whose gradient norms are compared with
+    max_skips: int = 4  # steps skipped within a window; one more, and training goes back to the checkpoint before them
+    max_rollbacks: int = 3  # in a run; one more ends it
+    budget: float = 0.05  # share of the training records that may be unreadable or set aside
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     every: int = 200  # steps between validations, beside those with every checkpoint; 0 = only with checkpoints
     batch_size: int = 32
@@ -227,10 +236,14 @@ class ParallelConfig:
     data: int = -1  # mesh axis sizes; -1 = what is left
     fsdp: int = 1
     tensor: int = 1
+    mesh: str = "custom"  # custom (the sizes below), data, fsdp, tensor or hybrid (fsdp inside a slice, data across)
     coordinator: str = ""  # HOST:PORT; empty = found from Slurm, Cloud TPU or a single process
     num_processes: int = 0
     process_id: int = -1
-    init_timeout: int = 300  # seconds
+    init_timeout: int = 900  # seconds in which all processes must have joined
+    barrier_timeout: int = 1800  # seconds in which all processes must have come to the same place
+    peer_timeout: int = 100  # seconds without a sign of life after which a process counts as dead, and all stop
+    heartbeat: int = 300  # seconds between lines that say where the processes stand; 0 = none
 
 
 @dataclass(frozen=True)
@@ -246,5 +259,6 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)

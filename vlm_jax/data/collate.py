@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import PRETRAIN_TASKS, TASKS, Batch, LabelSpace, Record
 from vlm_jax.data.augment import mirror_columns, mirror_record
+from vlm_jax.data.changes import NO_CHANGES, Changes
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.tasks import TASK_TABLE, task_slot
 from vlm_jax.text.prompts import encode_prompt, encode_target
@@ -20,24 +20,6 @@ Row = dict[str, np.ndarray]
 
 PADDING = -1
 """The uid of a slot without a record."""
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What augmentation on the host does to one record.
-
-    Attributes:
-      flip: mirror image, labels and texts.
-      drop_text: one flag a task; True = the last segment of its prompt (the context) is not known.
-      drop_image: the image is not there.
-    """
-
-    flip: bool = False
-    drop_text: tuple[bool, ...] = (False,) * len(TASKS)
-    drop_image: bool = False
-
-
-NO_CHANGES = Changes()
 
 
 class Collator:

@@ -12,15 +12,15 @@ from jax.sharding import Mesh
 
 from vlm_jax.config.rules import TEXT_ONLY
 from vlm_jax.config.schema import Config
-from vlm_jax.contract import END, START, TASKS, Batch, DatasetInfo, LabelSpace, Record
-from vlm_jax.data.collate import NO_CHANGES, Changes, Collator, Row
+from vlm_jax.contract import END, START, Batch, DatasetInfo, LabelSpace, Record
+from vlm_jax.data.changes import NO_CHANGES, Changes, draw_changes
+from vlm_jax.data.collate import Collator, Row
 from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
 from vlm_jax.data.records import RecordTable, SourceRecords, build_records, unit_of
 from vlm_jax.data.run_sources import agreeing_sources, open_all
 from vlm_jax.data.sampling import source_shares
 from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
-from vlm_jax.data.streams import stream
 from vlm_jax.data.texts import cut_texts, texts_of
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import UserError
@@ -47,7 +47,8 @@ class RunData:
       splits: of each data set, in the order of `data.path`.
       tokenizer, labels: the run's, or the checkpoint's where given.
       notices: what a reader of the results must know, one line each.
-      broken: row -> what is wrong with it, of the records that kept their slot with valid = False.
+      broken: row -> what is wrong with it, of the records that this process could not read.
+      set_aside: row -> why, of the records that training leaves out like broken ones; the same on all processes.
     """
 
     config: Config
@@ -60,6 +61,7 @@ class RunData:
     tokenizer: Tokenizer
     notices: list[str]
     broken: dict[int, str] = field(default_factory=dict)
+    set_aside: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, config: Config, tokenizer: Tokenizer | None = None, labels: LabelSpace | None = None) -> RunData:
@@ -256,25 +258,17 @@ class RunData:
 
     # --- Rows --------------------------------------------------------------------------------------------------------
 
-    def changes(self, slot: int, pictured: bool = True) -> Changes:
-        """What augmentation does on the host to the record in slot `slot`: a function of the seed and the slot.
-
-        Without an image (`pictured` false) the context stays: there would be nothing left to tell sentences apart.
-        """
-        augment = self.config.augment
-        if not (augment.flip or augment.drop_text or augment.drop_image):
-            return NO_CHANGES
-        draws = stream("augment", self.config.seed, slot).random(2 + len(TASKS))
-        return Changes(
-            flip=bool(draws[0] < augment.flip),
-            drop_image=bool(draws[1] < augment.drop_image),
-            drop_text=tuple(bool(pictured and d < augment.drop_text) for d in draws[2:]),
-        )
+    def rows_of_batch(self, index: int) -> list[int]:
+        """The rows of batch `index` of training, of all processes."""
+        n = self.config.train.batch_size
+        return [self.mixture.row(slot) for slot in range(index * n, index * n + n)]
 
     def _train_row(self, slot: int) -> Row:
         row = self.mixture.row(slot)
+        if row in self.set_aside:
+            return self._collator.empty(row)
         record = self.table.record(row, image=False)
-        return self._row(record, row, self.changes(slot, pictured=record.image is not None))
+        return self._row(record, row, draw_changes(self.config, slot, pictured=record.image is not None))
 
     def _row(self, record: Record, row: int, changes: Changes) -> Row:
         """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""

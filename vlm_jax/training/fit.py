@@ -22,9 +22,10 @@ from vlm_jax.models import build_model
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.parallel.partition import param_shardings
 from vlm_jax.training.fit_hmm import fit_hmm
-from vlm_jax.training.run import Run, check_config, claim_workdir, loss_context, open_data, say, train_item
+from vlm_jax.training.run import Run, loss_context, open_data, say, train_item
 from vlm_jax.training.state import TrainState, with_shardings
 from vlm_jax.training.validation import Validator
+from vlm_jax.training.workdir import check_config, claim_workdir, last_good_step
 from vlm_jax.training.writers import MetricWriter
 
 Fit = Callable[[Any, RunData, Config], tuple[dict[str, np.ndarray], list[str]]]
@@ -46,11 +47,12 @@ def fit(config: Config, workdir: str) -> int:
     """
     place = epath.Path(workdir)
     check_config(config, place)
-    data = open_data(config, place)
+    start = last_good_step(place)
+    data = open_data(config, place, start)
     say(*data.notices)
     store = Store(place, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
     with contextlib.closing(store):
-        if store.steps():
+        if start is not None:
             say(f"nothing to do: {place} holds a fitted {config.system}")
             return 0
         run = _fitted(config, place, data, store)

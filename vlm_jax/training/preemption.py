@@ -13,6 +13,10 @@ import jax
 EXIT_PREEMPTED = 3
 
 
+class Preempted(Exception):
+    """The run must stop here and now; raised in the middle of a validation."""
+
+
 class PreemptionWatch:
     """A context that notes SIGTERM and SIGINT; a second SIGINT interrupts at once.
 
@@ -24,6 +28,7 @@ class PreemptionWatch:
     def __init__(self) -> None:
         self._noticed = False
         self._alone = True
+        self._polls = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> PreemptionWatch:
@@ -46,9 +51,15 @@ class PreemptionWatch:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def reached(self, step: int) -> bool:
-        """Whether to save and stop now; call it once a step. Several processes all get True at the same step."""
+        """Whether to save and stop now. Several processes all get True at the same call, once.
+
+        Call it once a step, once a batch of a validation and after a save, on all processes in the same order. What is
+        agreed upon is the number of the call, since a step may have many; `step` is for those who read a trace.
+        """
+        del step
+        self._polls += 1
         if self._alone:
             return self._noticed
         from jax.experimental import multihost_utils
 
-        return multihost_utils.reached_preemption_sync_point(step)
+        return multihost_utils.reached_preemption_sync_point(self._polls)

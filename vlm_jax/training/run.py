@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,11 @@ import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
-from vlm_jax.checkpoint.meta import Meta, versions
-from vlm_jax.checkpoint.store import DIRECTORY, Store, complete_steps, read_meta
-from vlm_jax.config import load as config_io
+from vlm_jax.checkpoint.meta import Meta, read_meta, versions
+from vlm_jax.checkpoint.store import DIRECTORY, Store
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import LabelSpace
-from vlm_jax.data.pipeline import check_divides
+from vlm_jax.data.pipeline import check_divides, data_shard
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.texts import train_descriptions
 from vlm_jax.decoding.grammar import clauses_of
@@ -29,23 +29,10 @@ from vlm_jax.tasks import LossContext
 from vlm_jax.tasks.losses import class_balanced_weights, prior_log_odds
 from vlm_jax.text.tokenizer import MASK, Tokenizer
 from vlm_jax.training.optim import make_optimizer
-from vlm_jax.training.state import TrainState, init_state
+from vlm_jax.training.state import TrainState, abstract_state, fresh_state
+from vlm_jax.training.workdir import check_config, claim_workdir, last_good_step
 from vlm_jax.weights.init import initialise
 from vlm_jax.weights.vocabulary import tokens_of
-
-CONFIG_FILE = "config.json"
-# What may change between two runs in one work directory: how long, how often, how it is watched and where it runs.
-MAY_DIFFER = (
-    "train.steps",
-    "train.log_every",
-    "train.profile_steps",
-    "train.tensorboard",
-    "checkpoint.",
-    "eval.",
-    "parallel.",
-    "data.threads",
-    "data.prefetch",
-)
 
 
 @dataclass
@@ -62,6 +49,12 @@ class Run:
     abstract: TrainState
     state: TrainState
     store: Store
+    fresh: Callable[[], TrainState] | None = None  # the state of a run's beginning, made anew
+    rollbacks: int = 0
+
+    def names(self, rows: Iterable[int]) -> list[str]:
+        """The uids of records."""
+        return [self.data.table.record(row, image=False).uid for row in rows]
 
     def meta(
         self,
@@ -69,14 +62,23 @@ class Run:
         thresholds: dict[str, float | None],
         calibration: dict[str, tuple[float, float]] | None = None,
     ) -> Meta:
-        """What is saved beside the arrays of this moment."""
+        """What is saved beside the arrays of this moment; every process calls it at the same place.
+
+        Raises:
+          UserError: more records are left out than `guard.budget` allows.
+        """
+        left_out = distributed.union([*self.data.broken, *self.data.set_aside])
+        check_budget(self, left_out)
+        why = {row: self.data.set_aside.get(row, UNREADABLE) for row in left_out}
         return Meta(
             config=self.config,
             labels=self.data.labels.names,
             tokenizer=self.data.tokenizer.to_json(),
             thresholds=thresholds,
             batches=int(self.state.step),
-            quarantine=distributed.union(self.data.broken),
+            quarantine=left_out,
+            set_aside=dict(zip(self.names(why), why.values(), strict=True)),
+            rollbacks=self.rollbacks,
             sources=describe_sources(self.data),
             metrics=metrics,
             versions=versions(),
@@ -88,6 +90,20 @@ class Run:
         """What training descriptions are made of; landmarks are named alike in all sources."""
         names = [name.split("/", 1)[1] for name in self.data.labels.names]
         return clauses_of(train_descriptions(self.data.parts, self.data.splits), names)
+
+
+UNREADABLE = "unreadable"
+
+
+def check_budget(run: Run, rows: tuple[int, ...]) -> None:
+    """UserError where more training records are left out than `guard.budget` allows."""
+    n = len(run.data.records("train"))
+    if len(rows) > run.config.guard.budget * n:
+        raise UserError(
+            f"{len(rows)} of {n} training records are unreadable or set aside, more than guard.budget="
+            f"{run.config.guard.budget:g} allows: `vlm-jax data check DIR` names the unreadable ones; mend them, or "
+            "raise guard.budget"
+        )
 
 
 def say(*lines: str) -> None:
@@ -114,41 +130,14 @@ def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
     }
 
 
-def check_config(config: Config, workdir: epath.Path) -> None:
-    """A resumed run may differ only in steps, logging and cadence.
-
-    Raises:
-      UserError: the work directory was made with another configuration; names the keys that differ.
-    """
-    path = workdir / CONFIG_FILE
-    if not path.exists():
-        return
-    keys = [k for k in config_io.diff(config_io.read(path), config) if not k.startswith(MAY_DIFFER)]
-    if keys:
-        raise UserError(
-            f"{workdir} was started with another configuration ({', '.join(keys)} differ): "
-            "use the same one, or another --workdir"
-        )
-
-
-def claim_workdir(config: Config, workdir: epath.Path) -> None:
-    """Writes config.json. Comes last, so that a run that could not start leaves no claim behind."""
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        config_io.dump(config, workdir / CONFIG_FILE)
-    distributed.barrier("work directory claimed")
-
-
-def open_data(config: Config, workdir: epath.Path) -> RunData:
-    """The run's data; a resumed run keeps the tokenizer and the label names of its checkpoint.
+def open_data(config: Config, workdir: epath.Path, start: int | None) -> RunData:
+    """The run's data; a resumed run keeps the tokenizer and the label names of its checkpoint, step `start`.
 
     Raises:
       UserError: the data are not those that the run was started with, or lack the labels that its tasks need.
     """
-    directory = workdir / DIRECTORY
-    steps = complete_steps(directory)
-    if steps:
-        meta = read_meta(directory / str(steps[-1]))
+    if start is not None:
+        meta = read_meta(workdir / DIRECTORY / str(start))
         data = RunData.open(config, Tokenizer.from_json(meta.tokenizer), LabelSpace(meta.labels))
         check_same_data(data, meta)
     else:
@@ -195,22 +184,27 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
     mesh = make_mesh(config.parallel)
     check_divides(mesh, config.train.batch_size, "train.batch_size")
     check_divides(mesh, config.eval.batch_size, "eval.batch_size")
-    data = open_data(config, workdir)
+    data_shard(mesh, jax.process_index())  # refuses tensor across hosts before anything is written
+    start = last_good_step(workdir)
+    data = open_data(config, workdir, start)
     model = build_model(config, len(data.labels), data.tokenizer.size)
 
     def tx_fn(params: Any) -> Any:
         return make_optimizer(config, params)
 
-    state, abstract = init_state(config, model, tx_fn, mesh)
+    abstract = abstract_state(config, model, tx_fn, mesh)
+
+    def fresh() -> TrainState:
+        return start_from_weights(config, fresh_state(config, model, tx_fn, mesh, abstract), data)
+
     tx = tx_fn(abstract.params)
     context = loss_context(config, data, model)
     say(*data.notices)
-    if not complete_steps(workdir / DIRECTORY):
-        state = start_from_weights(config, state, data)
+    state = fresh() if start is None else abstract  # restored below
     store = Store(workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
-    run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store)
+    run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, fresh)
     try:
-        restore_last(run)
+        restore_last(run, start)
         claim_workdir(config, workdir)
     except BaseException:
         store.close()  # else orbax's threads speak up when the interpreter ends
@@ -233,16 +227,21 @@ def start_from_weights(config: Config, state: TrainState, data: RunData) -> Trai
 
 def train_item(state: Any) -> dict[str, Any]:
     """The `train` item: what only training needs."""
-    return {"opt_state": state.opt_state, "key": state.key, "step": state.step}
+    item = {"opt_state": state.opt_state, "key": state.key, "step": state.step}
+    return item if state.guard is None else item | {"guard": state.guard}
 
 
-def restore_last(run: Run) -> None:
-    """Resumes from the last complete step, strictly."""
-    steps = run.store.steps()
-    if not steps:
+def restore_last(run: Run, step: int | None) -> None:
+    """Resumes from a step that was read back, strictly; None is a fresh run."""
+    if step is None:
         return
-    params, ema, train, _ = run.store.restore(
-        steps[-1], params=run.abstract.params, ema=run.abstract.ema, train=train_item(run.abstract)
+    params, ema, train, meta = run.store.restore(
+        step, params=run.abstract.params, ema=run.abstract.ema, train=train_item(run.abstract), read_back=True
     )
-    run.state = TrainState(train["step"], params, train["opt_state"], ema, train["key"])
-    say(f"resuming from step {steps[-1]} of {run.workdir}")
+    run.state = TrainState(train["step"], params, train["opt_state"], ema, train["key"], train.get("guard"))
+    uids = run.names(meta.quarantine)
+    run.data.set_aside = {r: meta.set_aside.get(u, UNREADABLE) for r, u in zip(meta.quarantine, uids, strict=True)} | (
+        run.data.set_aside
+    )
+    run.rollbacks = max(run.rollbacks, meta.rollbacks)
+    say(f"resuming from step {step} of {run.workdir}")

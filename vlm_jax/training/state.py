@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vlm_jax.config.schema import Config
 from vlm_jax.models import init_params
 from vlm_jax.parallel.partition import param_name, param_shardings
+from vlm_jax.training.guards import init_guard
 
 
 @jax.tree_util.register_dataclass
@@ -27,6 +28,7 @@ class TrainState:
       opt_state: the optimiser's.
       ema: tree like params, or None.
       key: uint32[2], the root of every random stream; `fold_in(step)` makes a step's key.
+      guard: `guards.GuardState`; None in systems that are fitted.
     """
 
     step: Any
@@ -34,6 +36,7 @@ class TrainState:
     opt_state: Any
     ema: Any
     key: Any
+    guard: Any = None
 
     def replace(self, **changes: Any) -> TrainState:
         """A copy with some fields changed."""
@@ -64,6 +67,7 @@ def build_state(config: Config, model: Any, tx_fn: Any, key: jax.Array) -> Train
         opt_state=tx_fn(params).init(params),
         ema=ema,
         key=jax.random.key_data(jax.random.fold_in(key, 1)),
+        guard=init_guard(config.guard),
     )
 
 
@@ -90,6 +94,7 @@ def state_shardings(mesh: Mesh, abstract: TrainState) -> TrainState:
         ema=None if abstract.ema is None else params,
         key=replicated,
         opt_state=jax.tree_util.tree_map_with_path(like_param, abstract.opt_state),
+        guard=jax.tree.map(lambda _: replicated, abstract.guard),
     )
 
 
@@ -98,18 +103,18 @@ def with_shardings(abstract: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings)
 
 
-def init_state(config: Config, model: Any, tx_fn: Any, mesh: Mesh) -> tuple[TrainState, TrainState]:
-    """Makes the state on the mesh; returns it with its abstract twin (shapes, dtypes and shardings)."""
-    key = jax.random.key(config.seed)
+def abstract_state(config: Config, model: Any, tx_fn: Any, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state; nothing is computed."""
+    abstract = jax.eval_shape(lambda key: build_state(config, model, tx_fn, key), jax.random.key(config.seed))
+    return with_shardings(abstract, state_shardings(mesh, abstract))
 
-    def build(k: jax.Array) -> TrainState:
-        return build_state(config, model, tx_fn, k)
 
-    abstract = jax.eval_shape(build, key)
-    shardings = state_shardings(mesh, abstract)
+def fresh_state(config: Config, model: Any, tx_fn: Any, mesh: Mesh, abstract: TrainState) -> TrainState:
+    """The state of a run's beginning, made on the mesh."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     with jax.set_mesh(mesh):
-        state = jax.jit(build, out_shardings=shardings)(key)
-    return state, with_shardings(abstract, shardings)
+        build = jax.jit(lambda key: build_state(config, model, tx_fn, key), out_shardings=shardings)
+        return build(jax.random.key(config.seed))
 
 
 def update_ema(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:

@@ -17,6 +17,7 @@ from vlm_jax.data.augment import augment
 from vlm_jax.parallel.partition import batch_sharding
 from vlm_jax.tasks import TASK_TABLE, LossContext, hide
 from vlm_jax.training.batch_norm import apply_in_training, overwrite, running
+from vlm_jax.training.guards import choose, judge
 from vlm_jax.training.state import TrainState, update_ema
 
 Metrics = dict[str, jax.Array]
@@ -116,7 +117,8 @@ def make_train_step(
 ) -> TrainStep:
     """Compiles lazily to one program over the mesh; the state is donated.
 
-    Metrics: `loss`, `grad_norm`, `lr`, `loss/<task>` and each task's own (means over the global batch).
+    Metrics: `loss`, `grad_norm`, `lr`, `skipped` (updates that the guard did not take so far), `loss/<task>` and each
+    task's own (means over the global batch).
     """
     loss = make_loss(model, config, context)
 
@@ -134,9 +136,13 @@ def make_train_step(
         ema = None
         if state.ema is not None:
             ema = overwrite(update_ema(state.ema, params, config.optim.ema, state.step), statistics)
-        metrics = {"loss": value, "grad_norm": optax.global_norm(gradients), "lr": schedule(state.step)}
+        norm = optax.global_norm(gradients)
+        fine, guard = judge(state.guard, config.guard, value, norm, state.step)
+        old = (state.params, state.opt_state, state.ema)
+        params, opt_state, ema = choose(fine, (params, opt_state, ema), old)
+        metrics = {"loss": value, "grad_norm": norm, "lr": schedule(state.step), "skipped": guard.total}
         metrics |= flat_metrics(means, states)
-        new = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
+        new = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema, guard=guard)
         return new, metrics
 
     rows = batch_sharding(mesh)

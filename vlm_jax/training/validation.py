@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +18,11 @@ from vlm_jax.training.step import flat_metrics, make_eval_step, make_label_step,
 
 Scores = dict[str, float]
 Thresholds = dict[str, float | None]
+Poll = Callable[[], None]
+
+
+def _no_poll() -> None:
+    """Nobody can be interrupted."""
 
 
 class Validator:
@@ -30,15 +36,16 @@ class Validator:
         wanted = min(n, run.config.eval.max_units)
         self.rows = np.unique(np.linspace(0, n - 1, wanted).round().astype(int)) if n else np.zeros(0, int)
 
-    def __call__(self, params: Any) -> Scores:
-        """{metric: mean}; empty where the split is."""
+    def __call__(self, params: Any, poll: Poll = _no_poll) -> Scores:
+        """{metric: mean}; empty where the split is. `poll` is called before every batch."""
         totals: dict[str, Any] = {}
         for batch in self._batches(self.rows):
+            poll()
             states = jax.device_get(self.step_fn(params, batch))
             totals = jax.tree.map(np.add, totals, states) if totals else states
         return self._scores(totals) if totals else {}
 
-    def decisions(self, params: Any) -> tuple[Thresholds, Calibration]:
+    def decisions(self, params: Any, poll: Poll = _no_poll) -> tuple[Thresholds, Calibration]:
         """({scoped label: threshold or None}, calibration), from every labelled frame, as `vlm-jax evaluate` would.
 
         Thresholds are of calibrated scores.
@@ -46,7 +53,10 @@ class Validator:
         rows, activities = self._labelled
         if not len(rows):
             return {}, {}
-        parts = [jax.device_get(self._label_fn(params, batch)) for batch in self._batches(rows)]
+        parts = []
+        for batch in self._batches(rows):
+            poll()
+            parts.append(jax.device_get(self._label_fn(params, batch)))
         score, truth, known = (np.concatenate(part)[: len(rows)] for part in zip(*parts, strict=True))
         data, names = self.run.data, self.run.data.labels.names
         kind = self.run.config.eval.calibration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -10,11 +11,17 @@ from typing import Any
 import jax
 from etils import epath
 
+from vlm_jax.checkpoint.faults import disk_errors
+
 NAME = "metrics.jsonl"
+VALIDATION = "validation/"
 
 
-def rewind(path: epath.Path, step: int) -> None:
-    """Drops rows past the restored step and a torn last line: the steps after it will be done again."""
+def rewind(path: epath.Path, step: int, *, validation: bool = True) -> None:
+    """Drops rows past the restored step and a torn last line: the steps after it will be done again.
+
+    Without `validation` that of the step itself, which is to be made again, goes, too.
+    """
     if not path.exists():
         return
     kept = []
@@ -23,7 +30,8 @@ def rewind(path: epath.Path, step: int) -> None:
             row = json.loads(line)
         except ValueError:
             continue  # torn by a kill in mid-write
-        if row.get("step", 0) <= step:
+        again = row.get("step") == step and not validation and any(key.startswith(VALIDATION) for key in row)
+        if row.get("step", 0) <= step and not again:
             kept.append(line + "\n")
     partial = path.parent / (path.name + ".part")
     partial.write_text("".join(kept))
@@ -38,9 +46,9 @@ class MetricWriter:
         self._board: Any = None
         if jax.process_index() != 0:
             return
-        path = workdir / NAME
-        rewind(path, step)
-        self._file = path.open("a")
+        self._path = workdir / NAME
+        rewind(self._path, step)
+        self._file = self._path.open("a")
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -51,15 +59,25 @@ class MetricWriter:
         if self._file is None:
             return
         row = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with disk_errors(f"writing {NAME}", self._path.parent):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
+    def rewind(self, step: int, *, validation: bool = True) -> None:
+        """Drops the rows past `step`, when training goes back to it; see `rewind`."""
+        if self._file is None:
+            return
+        self._file.close()
+        rewind(self._path, step, validation=validation)
+        self._file = self._path.open("a")
+
     def close(self) -> None:
         """Flushes and closes both."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what a full disk refused is tried again here, and was said
+                self._file.close()
         if self._board is not None:
             self._board.close()

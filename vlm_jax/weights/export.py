@@ -143,7 +143,7 @@ def n_tokens(tokenizer: str) -> int:
 
 
 def _about(meta: Meta, step: int) -> str:
-    values = dataclasses.replace(meta, batches=step, quarantine=()).to_json()
+    values = dataclasses.replace(meta, batches=step, quarantine=(), set_aside={}, rollbacks=0).to_json()
     kept = {key: value for key, value in values.items() if key not in ("tokenizer", "batches", "quarantine")}
     first = {"format": FORMAT, "system": meta.config.system, "step": step, "n_tokens": n_tokens(meta.tokenizer)}
     return json.dumps({**first, **kept}, indent=1, ensure_ascii=False) + "\n"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vlm_jax.contract import END, START, TASKS, LabelSpace, Record
-from vlm_jax.data.collate import Changes, Collator, make_batch
+from vlm_jax.data.changes import Changes
+from vlm_jax.data.collate import Collator, make_batch
 from vlm_jax.errors import UserError
 from vlm_jax.text.tokenizer import Tokenizer
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vlm_jax.contract import END, START, Batch, LabelSpace
+from vlm_jax.data.changes import draw_changes
 from vlm_jax.data.run_data import RunData
 from vlm_jax.errors import UserError
 from vlm_jax.parallel.mesh import make_mesh
@@ -87,16 +88,16 @@ def test_only_training_records_train(data):
 
 
 def test_changes_are_drawn_at_their_rates(data, make_config):
-    drawn = [data.changes(slot) for slot in range(2000)]
-    assert drawn == [data.changes(slot) for slot in range(2000)]
+    drawn = [draw_changes(data.config, slot) for slot in range(2000)]
+    assert drawn == [draw_changes(data.config, slot) for slot in range(2000)]
     assert np.isclose(np.mean([c.flip for c in drawn]), 0.5, atol=0.04)
     assert np.isclose(np.mean([c.drop_image for c in drawn]), 0.2, atol=0.04)
     assert np.isclose(np.mean([c.drop_text for c in drawn]), 0.3, atol=0.03)
-    unpictured = [data.changes(slot, pictured=False) for slot in range(2000)]
+    unpictured = [draw_changes(data.config, slot, pictured=False) for slot in range(2000)]
     assert not any(any(c.drop_text) for c in unpictured)
     assert [c.flip for c in unpictured] == [c.flip for c in drawn]
     off = RunData.open(make_config({"augment.drop_text": "0"}), data.tokenizer)
-    assert off.changes(0).drop_text == (False,) * 4
+    assert draw_changes(off.config, 0).drop_text == (False,) * 4
 
 
 def test_only_records_with_an_image_lose_their_context(make_config):
@@ -117,7 +118,7 @@ def test_a_flipped_frame_has_a_flipped_sentence(data):
 
     found = 0
     for slot in range(64):
-        changes, record = data.changes(slot), data.table.record(data.mixture.row(slot))
+        changes, record = draw_changes(data.config, slot), data.table.record(data.mixture.row(slot))
         if not changes.flip or changes.drop_image or record.image is None or record.description is None:
             continue
         row = data._train_row(slot)

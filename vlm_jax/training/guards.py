@@ -1,0 +1,108 @@
+"""The guard of a step: an update whose gradient is not finite, or out of all proportion, is not taken.
+
+All of it happens on the device and inside the step: nothing is fetched, nothing waits. What was skipped is kept in the
+state, so that a run that was killed decides as the unbroken one would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.config.schema import GuardConfig
+
+REMEMBERED = 16
+"""Skipped steps that the state remembers; `guard.max_skips` is below it."""
+SHOWN = 8  # skipped steps, and records, that a line names
+_LEAST_SPREAD = 0.25  # of the mean: gradients that hardly vary would make every ripple six sigma
+_NONE = -1
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GuardState:
+    """What the guard remembers.
+
+    Attributes:
+      norms: float32[W], gradient norms of the last steps that were taken, in a ring.
+      taken: int32[], how many steps were taken.
+      skipped: int32[REMEMBERED], the last steps that were skipped (counted from 1), newest first; -1 = none.
+      total: int32[], how many were skipped.
+    """
+
+    norms: Any
+    taken: Any
+    skipped: Any
+    total: Any
+
+
+def init_guard(config: GuardConfig) -> GuardState:
+    """A guard that has seen nothing."""
+    return GuardState(
+        norms=jnp.zeros((config.window,), jnp.float32),
+        taken=jnp.zeros((), jnp.int32),
+        skipped=jnp.full((REMEMBERED,), _NONE, jnp.int32),
+        total=jnp.zeros((), jnp.int32),
+    )
+
+
+def limit(guard: GuardState, config: GuardConfig) -> jax.Array:
+    """float32[]: the largest norm that is taken: mean + sigma * spread of the window.
+
+    Infinite until half of the window is full. The spread is at least a quarter of the mean.
+    """
+    n = jnp.minimum(guard.taken, config.window)
+    weight = (jnp.arange(config.window) < n) / jnp.maximum(n, 1)
+    mean = (weight * guard.norms).sum()
+    spread = jnp.sqrt((weight * (guard.norms - mean) ** 2).sum())
+    bound = mean + config.sigma * jnp.maximum(spread, _LEAST_SPREAD * mean)
+    return jnp.where((2 * n >= config.window) & (config.sigma > 0), bound, jnp.inf)
+
+
+def judge(
+    guard: GuardState, config: GuardConfig, loss: jax.Array, norm: jax.Array, step: jax.Array
+) -> tuple[jax.Array, GuardState]:
+    """(bool[]: the update is taken, the guard after it).
+
+    Args:
+      loss, norm: float32[], of the whole batch; the norm is that before clipping.
+      step: int32[], steps before this one.
+    """
+    fine = jnp.isfinite(loss) & jnp.isfinite(norm) & (norm <= limit(guard, config))
+    place = guard.taken % config.window
+    pushed = jnp.concatenate([jnp.asarray(step + 1, jnp.int32)[None], guard.skipped[:-1]])
+    return fine, GuardState(
+        norms=jnp.where(fine, guard.norms.at[place].set(norm), guard.norms),
+        taken=guard.taken + fine,
+        skipped=jnp.where(fine, guard.skipped, pushed),
+        total=guard.total + ~fine,
+    )
+
+
+def choose(fine: jax.Array, new: Any, old: Any) -> Any:
+    """`new` where the update is taken, else `old`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
+
+
+def too_many(guard: GuardState, config: GuardConfig, step: int) -> tuple[int, ...]:
+    """The skipped steps of the last `guard.window`, oldest first, if they are more than `guard.max_skips`; else ()."""
+    recent = [int(s) for s in np.asarray(guard.skipped) if s != _NONE and s > step - config.window]
+    return tuple(sorted(recent)) if len(recent) > config.max_skips else ()
+
+
+def offenders(rows_of_steps: dict[int, list[int]]) -> tuple[int, ...]:
+    """The records to set aside: those in more than one skipped step, or all where none is.
+
+    Args:
+      rows_of_steps: {skipped step: the rows of its batch}.
+    """
+    counts: dict[int, int] = {}
+    for rows in rows_of_steps.values():
+        for row in set(rows):
+            counts[row] = counts.get(row, 0) + 1
+    again = [row for row, n in counts.items() if n > 1]
+    return tuple(sorted(again or counts))

@@ -1,0 +1,50 @@
+"""Going back to the checkpoint before updates began to be skipped, without the records that they came from."""
+
+from __future__ import annotations
+
+from vlm_jax.errors import EnvironmentFault
+from vlm_jax.training.guards import SHOWN, offenders
+from vlm_jax.training.run import Run, check_budget, restore_last, say
+
+SKIPPED = "its updates were skipped"
+
+
+def roll_back(run: Run, skipped: tuple[int, ...]) -> int:
+    """Restores the last scheduled checkpoint before the first skipped step and sets the records of those steps aside.
+
+    Everything that is decided here follows from the state and the configuration: every process decides alike, and so
+    does a run that was killed and does it again.
+
+    Args:
+      run: its state, data and checkpoints are changed in place.
+      skipped: steps, oldest first.
+
+    Returns:
+      The step that the run is at now; 0 = it begins anew.
+
+    Raises:
+      EnvironmentFault: it has gone back too often already.
+      UserError: more records would be set aside than `guard.budget` allows.
+    """
+    guard = run.config.guard
+    where = f"{len(skipped)} updates were skipped up to step {skipped[-1]} (guard.max_skips={guard.max_skips})"
+    if run.rollbacks >= guard.max_rollbacks:
+        raise EnvironmentFault(
+            f"{where}, and training went back {run.rollbacks} times already: it diverges. Lower optim.lr, look at the "
+            f"records set aside in {run.workdir}, or raise guard.sigma or guard.max_rollbacks"
+        )
+    rows = offenders({step: run.data.rows_of_batch(step - 1) for step in skipped})
+    run.data.set_aside |= dict.fromkeys(rows, SKIPPED)
+    check_budget(run, tuple(run.data.set_aside))
+    run.rollbacks += 1
+    run.store.finish()
+    every = run.config.checkpoint.every
+    target = max((s for s in run.store.steps() if s < skipped[0] and s % every == 0), default=0)
+    run.store.drop_after(target)
+    shown = ", ".join(run.names(rows[:SHOWN])) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
+    say(f"WARNING: {where}: back to step {target}; records set aside: {shown}")
+    if target:
+        restore_last(run, target)
+    elif run.fresh is not None:
+        run.state = run.fresh()
+    return target
