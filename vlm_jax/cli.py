@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "study": "vlm_jax.commands.study",
     "inspect": "vlm_jax.commands.inspect",
     "bench": "vlm_jax.commands.bench",
+    "doctor": "vlm_jax.commands.doctor",
     "checkpoint verify": "vlm_jax.commands.checkpoint_verify",
     "weights import": "vlm_jax.commands.weights_import",
     "weights export": "vlm_jax.commands.weights_export",

@@ -27,6 +27,8 @@ BLOCKS = fences.all_blocks()
 BASH = [block for block in BLOCKS if block.kind == "bash"]
 SHELL = ("cd", "cat", "export", "git", "ls", "mkdir", "pip", "python3", "source")
 """Other words that a block may start a line with; blocks with them are parsed only."""
+LAUNCHERS = ("docker", "gcloud", "kubectl", "sbatch", "launch/local_multiprocess.sh", "launch/tpu_vm.sh")
+"""What starts `vlm-jax train` elsewhere: what it hands on, from --config to the end, is checked."""
 REAL = ("data/vocalfolds", "data/notes")
 """What the pages call the data sets that they build from the real sources."""
 
@@ -130,6 +132,10 @@ def test_every_command_parses_and_its_settings_are_valid(block, monkeypatch):
             settings_of(words)
         elif command[0] == "python":
             check_script(command[1:])
+        elif command[0] in LAUNCHERS:
+            assert all((ROOT / word).exists() for word in command if word.startswith("launch/"))
+            if "--config" in command:
+                settings_of(["train", *command[command.index("--config") :]])
         else:
             assert command[0] in SHELL, f"{block.name} starts a line with {command[0]!r}"
 

@@ -77,6 +77,18 @@ def test_every_rule_matches_something_and_every_system_is_matched():
     assert not unused
 
 
+def test_what_a_mesh_leaves_whole_is_named_with_the_reason():
+    params = abstract_params("light")
+    found = {fsdp: partition.left_whole(mesh_of(1, fsdp, 1), params) for fsdp in (1, 128, 256)}
+    assert found[1] == {"undivided": [], "by rule": []}
+    assert found[128]["undivided"] == [] and "image_encoder/class_token" in found[128]["by rule"]
+    assert found[256]["by rule"] == found[128]["by rule"]
+    widths = {name: leaf.shape for name, leaf in named(params).items()}
+    assert "text_encoder/word_embedding" in found[256]["undivided"]
+    assert all(set(widths[name]) & {384} for name in found[256]["undivided"]), "256 does not divide 384"
+    assert len(found[256]["undivided"]) + len(found[256]["by rule"]) == len(widths)
+
+
 def test_a_parameter_without_a_rule_is_named():
     with pytest.raises(ValueError, match="'decoder/new_part/kernel' is matched by 0 rules"):
         partition.param_specs({"decoder": {"new_part": {"kernel": jnp.zeros((2, 2))}}})

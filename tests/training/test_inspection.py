@@ -81,3 +81,4 @@ def test_eight_devices_that_this_machine_need_not_have(repository):
     assert report["parameters"] == whole["parameters"]
     assert whole["bytes_per_device"] / 8 <= report["bytes_per_device"] < whole["bytes_per_device"] / 3
     assert any(row["spec"] for row in report["shardings"])
+    assert report["left_whole"]["undivided"] == [] and "image_encoder/norm/scale" in report["left_whole"]["by rule"]

@@ -46,8 +46,9 @@ class Trial:
 
     @cached_property
     def context(self) -> LossContext:
-        """Of losses that need no statistics of the data."""
-        return LossContext(self.config.loss, tuple(self.model.text_tasks), self.n_tokens)
+        """Of losses that need no statistics of the data; adjusted logits are adjusted by nothing."""
+        odds = np.zeros(self.n_landmarks, np.float32) if self.config.loss.logit_adjustment else None
+        return LossContext(self.config.loss, tuple(self.model.text_tasks), self.n_tokens, prior_log_odds=odds)
 
     @cached_property
     def placed(self) -> Batch:
@@ -122,8 +123,8 @@ def random_batch(config: Config, size: int, n_landmarks: int, n_tokens: int, see
     prompt = _texts(rng, (size, k, data.prompt_length), n_tokens)
     prompt[:, 1] = prompt[:, 0]
     return Batch(
-        image=rng.integers(0, 256, (size, 1, data.image_size, data.image_size, 3), dtype=np.uint8),
-        frame_mask=np.ones((size, 1), bool),
+        image=rng.integers(0, 256, (size, data.frames, data.image_size, data.image_size, 3), dtype=np.uint8),
+        frame_mask=np.ones((size, data.frames), bool),
         landmarks=rng.integers(0, 2, (size, n_landmarks)).astype(np.int8),
         landmarks_mask=np.ones((size, n_landmarks), bool),
         prompt=prompt,

@@ -8,12 +8,17 @@ HELP = """Show what a configuration means: parameters, shardings, bytes, FLOPs, 
 
 No parameter is allocated and no step is run: shapes are enough. With --config.data.path the data sets are read, for
 label names and vocabulary; without it the model is built for the simulator's 20 landmarks. --devices N answers for N
-devices that this machine need not have; --compile also compiles one training step and gives its peak memory.
+devices that this machine need not have; --compile also compiles one training step and gives its peak memory
+and the bytes that a device sends to others in it.
 
 example:
   vlm-jax inspect --config configs/vlm.py:light --json
   vlm-jax inspect --config configs/vlm.py:base --devices 8 --config.parallel.fsdp=8
 """
+
+
+SHOWN = 4
+"""Names of parameters in one line."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +58,23 @@ def _table(report: dict) -> str:
         axes = ", ".join("-" if axis is None else str(axis) for axis in row["spec"]) or "-"
         lines.append(f"{row['name']:<60}{'x'.join(map(str, row['shape'])):<20}{axes:<24}{row['bytes']:>14,}")
     mesh = ", ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
-    lines += ["", f"mesh             {mesh}", "batch"]
+    lines += ["", f"mesh             {mesh}", *_left_whole(report), "batch"]
     lines += [f"  {name:<15}{dtype}{shape}" for name, (shape, dtype) in report["batch"].items()]
     lines += [f"FLOPs an example {report['flops_per_example']:,} (forward; a training step is about three times that)"]
     lines += [f"bytes a device   {report['bytes_per_device']:,} (parameters, optimiser, moving average)"]
     if "compiled" in report:
         lines.append("compiled step    " + ", ".join(f"{k} {v:,} bytes" for k, v in report["compiled"].items()))
+    for row in report.get("collectives", []):
+        sent = f"{row['bytes']:,} bytes sent by a device in {row['count']} runs"
+        lines.append(f"  {row['kind']} among {row['devices']}: {sent}")
     return "\n".join(lines)
+
+
+def _left_whole(report: dict) -> list[str]:
+    """A line where the mesh was to split parameters, and its size does not divide theirs."""
+    names = report["left_whole"]["undivided"]
+    if not names:
+        return []
+    sizes = ", ".join(f"{axis} {report['mesh'][axis]}" for axis in ("fsdp", "tensor") if report["mesh"][axis] > 1)
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more (--json: left_whole)" if names[SHOWN:] else "")
+    return [f"left whole       {len(names)} parameters that {sizes} does not divide, on every device: {shown}"]

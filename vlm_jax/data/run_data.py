@@ -22,6 +22,7 @@ from vlm_jax.data.run_sources import agreeing_sources, open_all
 from vlm_jax.data.sampling import source_shares
 from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
 from vlm_jax.data.texts import cut_texts, texts_of
+from vlm_jax.data.timings import RowTimings
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import UserError
 from vlm_jax.text.normalise import mirror
@@ -49,6 +50,7 @@ class RunData:
       notices: what a reader of the results must know, one line each.
       broken: row -> what is wrong with it, of the records that this process could not read.
       set_aside: row -> why, of the records that training leaves out like broken ones; the same on all processes.
+      timings: what the reading threads of training spend their time on.
     """
 
     config: Config
@@ -62,6 +64,7 @@ class RunData:
     notices: list[str]
     broken: dict[int, str] = field(default_factory=dict)
     set_aside: dict[int, str] = field(default_factory=dict)
+    timings: RowTimings = field(default_factory=RowTimings)
 
     @classmethod
     def open(cls, config: Config, tokenizer: Tokenizer | None = None, labels: LabelSpace | None = None) -> RunData:
@@ -267,8 +270,9 @@ class RunData:
         row = self.mixture.row(slot)
         if row in self.set_aside:
             return self._collator.empty(row)
-        record = self.table.record(row, image=False)
-        return self._row(record, row, draw_changes(self.config, slot, pictured=record.image is not None))
+        with self.timings.timed("row"):
+            record = self.table.record(row, image=False)
+            return self._row(record, row, draw_changes(self.config, slot, pictured=record.image is not None))
 
     def _row(self, record: Record, row: int, changes: Changes) -> Row:
         """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""
@@ -287,5 +291,7 @@ class RunData:
         encoded = record.image
         if not encoded:
             part, place = self.table.locate(row)
-            encoded = part.dataset.read_image(int(part.frame[place]))
-        return decode_image(encoded, self.config.data.image_size, record.uid)
+            with self.timings.timed("read"):
+                encoded = part.dataset.read_image(int(part.frame[place]))
+        with self.timings.timed("decode"):
+            return decode_image(encoded, self.config.data.image_size, record.uid)

@@ -160,6 +160,26 @@ def _splitter(mesh: Mesh, name: str) -> Any:
     return split
 
 
+def left_whole(mesh: Mesh, abstract_params: Any) -> dict[str, list[str]]:
+    """Names of the parameters that every device of a mesh with fsdp or tensor holds whole.
+
+    Returns:
+      {"undivided": those that a rule would split, had the mesh's size divided theirs, "by rule": those that no rule
+      splits (biases, norms and the like)}; both empty where fsdp and tensor are 1.
+    """
+    found: dict[str, list[str]] = {"undivided": [], "by rule": []}
+    if all(mesh.shape[axis] == 1 for axis in ("fsdp", "tensor")):
+        return found
+    for path, leaf in jax.tree_util.tree_flatten_with_path(abstract_params)[0]:
+        name = param_name(path)
+        axes = logical_axes(name, len(leaf.shape))
+        wanted = [MESH_AXES[axis] for axis in axes if mesh.shape.get(MESH_AXES[axis], 1) > 1]
+        split = [axis for axis in map(_splitter(mesh, name), axes, leaf.shape) if mesh.shape.get(axis, 1) > 1]
+        if not split:
+            found["undivided" if wanted else "by rule"].append(name)
+    return found
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Axis 0 over data and fsdp: of every array of a Batch, whatever its rank."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))

@@ -15,8 +15,9 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS, Batch
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, parameter_table
+from vlm_jax.parallel.collectives import collectives
 from vlm_jax.parallel.mesh import make_mesh
-from vlm_jax.parallel.partition import batch_sharding, param_name
+from vlm_jax.parallel.partition import batch_sharding, left_whole, param_name
 from vlm_jax.tasks import LossContext
 from vlm_jax.training.fit import FIT_SYSTEMS
 from vlm_jax.training.optim import make_optimizer, make_schedule
@@ -74,7 +75,9 @@ def inspect_run(config: Config, *, compile_step: bool = False) -> dict[str, Any]
 
     Keys: name, system, parameters, parts {part: count}, flops_per_example (forward pass, teacher-forced),
     bytes_per_device (parameters, optimiser and moving average), mesh {axis: size}, shardings [{name, shape, spec,
-    bytes}], batch {field: [shape, dtype]}; with `compile_step` also compiled {temporary, arguments, peak} in bytes.
+    bytes}], left_whole {undivided, by rule} (names; `partition.left_whole`), batch {field: [shape, dtype]}; with
+    `compile_step` also compiled {temporary, arguments, peak} in bytes, and collectives [{kind, devices, count, bytes}]:
+    what a device sends in one step, by kind and size of the group.
 
     Raises:
       UserError: `compile_step` of a system that is fitted and has no training step.
@@ -94,6 +97,7 @@ def inspect_run(config: Config, *, compile_step: bool = False) -> dict[str, Any]
         "bytes_per_device": bytes_per_device(subject.abstract),
         "mesh": dict(subject.mesh.shape),
         "shardings": shardings(subject.abstract.params),
+        "left_whole": left_whole(subject.mesh, subject.abstract.params),
         "batch": {
             field.name: [list(leaf.shape), leaf.dtype.name]
             for field in dataclasses.fields(batch)
@@ -101,7 +105,9 @@ def inspect_run(config: Config, *, compile_step: bool = False) -> dict[str, Any]
         },
     }
     if compile_step:
-        report["compiled"] = compiled_memory(subject, batch)
+        compiled = compile_train_step(subject, batch)
+        report["compiled"] = compiled_memory(compiled)
+        report["collectives"] = collective_table(compiled)
     return report
 
 
@@ -163,13 +169,14 @@ def shardings(params: Any) -> list[dict[str, Any]]:
     ]
 
 
-def compiled_memory(subject: Subject, batch: Batch) -> dict[str, int]:
-    """Bytes of one compiled training step on a device: temporaries, arguments, and their sum as the peak."""
+def compile_train_step(subject: Subject, batch: Batch) -> Any:
+    """The training step, compiled for the subject's mesh and a batch of these shapes."""
     rows = batch_sharding(subject.mesh)
     placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), batch)
     config = subject.config
     weights = jnp.ones((2, subject.n_landmarks)) if config.loss.landmarks == "class_balanced" else None
-    context = LossContext(config.loss, tuple(subject.model.text_tasks), subject.n_tokens, weights)
+    odds = jnp.zeros(subject.n_landmarks) if config.loss.logit_adjustment else None
+    context = LossContext(config.loss, tuple(subject.model.text_tasks), subject.n_tokens, weights, odds)
     step = make_train_step(
         subject.model,
         make_optimizer(config, subject.abstract.params),
@@ -180,9 +187,25 @@ def compiled_memory(subject: Subject, batch: Batch) -> dict[str, int]:
         make_schedule(config.optim, config.train.steps),
     )
     with jax.set_mesh(subject.mesh):
-        memory = step.lower(subject.abstract, placed).compile().memory_analysis()
+        return step.lower(subject.abstract, placed).compile()
+
+
+def compiled_memory(compiled: Any) -> dict[str, int]:
+    """Bytes of a compiled training step on a device: temporaries, arguments, and their sum as the peak."""
+    memory = compiled.memory_analysis()
     temporary, arguments = int(memory.temp_size_in_bytes), int(memory.argument_size_in_bytes)
     return {"temporary": temporary, "arguments": arguments, "peak": temporary + arguments}
+
+
+def collective_table(compiled: Any) -> list[dict[str, Any]]:
+    """One row for each kind of collective and size of its groups: how many run in a step, and bytes a device sends."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for one in collectives(compiled.as_text()):
+        start = {"kind": one.kind, "devices": one.size, "count": 0, "bytes": 0.0}
+        row = rows.setdefault((one.kind, one.size), start)
+        row["count"] += one.times
+        row["bytes"] += one.sent
+    return [row | {"bytes": round(row["bytes"])} for _, row in sorted(rows.items())]
 
 
 def _shard_bytes(leaf: Any) -> int:

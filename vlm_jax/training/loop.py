@@ -19,6 +19,7 @@ from vlm_jax.contract import Batch
 from vlm_jax.parallel import distributed
 from vlm_jax.training.clock import StepClock
 from vlm_jax.training.fit import FIT_SYSTEMS, fit
+from vlm_jax.training.goodput import Ledger, compiled_facts, run_facts
 from vlm_jax.training.guards import SHOWN, too_many
 from vlm_jax.training.optim import make_schedule
 from vlm_jax.training.preemption import EXIT_PREEMPTED, Preempted, PreemptionWatch
@@ -36,17 +37,22 @@ _CPU_AWAIT_EVERY = 8
 
 def train(config: Config, workdir: str) -> int:
     """Trains to `train.steps`, or fits a system without gradients; the exit code: 0 done, 3 preempted and saved."""
-    distributed.init(config.parallel)
+    ledger = Ledger()
+    with ledger.phase("init"):
+        distributed.init(config.parallel)
     if config.system in FIT_SYSTEMS:
         return fit(config, workdir)
     with PreemptionWatch() as watch:
-        run = set_up(config, epath.Path(workdir))
-        with contextlib.closing(run.store), contextlib.closing(Loop(run, watch)) as loop:
+        with ledger.phase("init"):
+            run = set_up(config, epath.Path(workdir), ledger)
+        with contextlib.closing(run.store), contextlib.closing(Loop(run, watch, ledger)) as loop:
             try:
                 code = loop.run_to_end()
             except Exception as error:
                 distributed.abandon(error)
                 raise
+            loop.clock.close()
+            ledger.write("end", int(run.state.step), status="preempted" if code == EXIT_PREEMPTED else "done")
     distributed.leave()
     return code
 
@@ -54,8 +60,8 @@ def train(config: Config, workdir: str) -> int:
 class Loop:
     """Holds what outlives a step; each method is one paragraph of the story."""
 
-    def __init__(self, run: Run, watch: PreemptionWatch):
-        self.run, self.watch, self.config = run, watch, run.config
+    def __init__(self, run: Run, watch: PreemptionWatch, ledger: Ledger):
+        self.run, self.watch, self.config, self.ledger = run, watch, run.config, ledger
         shardings = state_shardings(run.mesh, run.abstract)
         schedule = make_schedule(run.config.optim, run.config.train.steps)
         self.step_fn: TrainStep = make_train_step(
@@ -63,7 +69,9 @@ class Loop:
         )
         self.validator = Validator(run)
         self.start = int(run.state.step)
-        self.clock = StepClock(self.start)
+        ledger.open(run.workdir, self.start, **run_facts(self.config))
+        self.clock = StepClock(self.start, ledger, run.data.timings)
+        self._compiled = False
         self.writer = MetricWriter(run.workdir, step=self.start, tensorboard=run.config.train.tensorboard)
         self.profiler = Profiler(run.workdir, self.start, run.config.train.profile_steps)
         self._told_of_broken = False
@@ -94,7 +102,7 @@ class Loop:
                     batches.close()
                     return self._preempted(step)
             batches.close()
-        with self.clock.paused():
+        with self.clock.paused("save"):
             self.run.store.finish()
         self._tell_of_broken(again=True)
         say(f"done: step {steps}; {self._what_next()}")
@@ -138,10 +146,12 @@ class Loop:
         return too_many(jax.device_get(self.run.state.guard), self.config.guard, step)
 
     def _go_back(self, skipped: tuple[int, ...], bar: tqdm) -> int:
-        with self.clock.paused():
+        self.clock.close()
+        with self.clock.paused("restore"):
             step = roll_back(self.run, skipped)
             self.writer.rewind(step)
-            self.clock = StepClock(step)
+            self.ledger.write("rollback", step)
+            self.clock = StepClock(step, self.ledger, self.run.data.timings)
             bar.reset()
             bar.update(step)
         return step
@@ -155,6 +165,8 @@ class Loop:
         """Releases the profiler and the metrics files."""
         self.profiler.stop()
         self.writer.close()
+        self.clock.close()
+        self.ledger.close()
 
     def _one_step(self, step: int, batches: Iterator[Batch], bar: tqdm) -> None:
         self.profiler.before(step)
@@ -163,15 +175,27 @@ class Loop:
         batch = next(batches)
         distributed.at(f"step {step}")
         self.clock.working()
+        self._compile(batch)
         self.run.state, metrics = self.step_fn(self.run.state, batch)
+        self.clock.dispatched()
         log = self._logs(step)
         if log or (jax.default_backend() == "cpu" and step % _CPU_AWAIT_EVERY == 0):
             jax.block_until_ready(metrics["loss"])
+            self.clock.awaited()
         bar.update(1)
         if log:
             self._log(step, metrics, bar)
-        with self.clock.paused():  # digests of a finished save are computed here
+        with self.clock.paused("save"):  # digests of a finished save are computed here
             self.run.store.poll()
+
+    def _compile(self, batch: Batch) -> None:
+        """Compiles the step before its first call, so that compiling is timed apart and the program can be read."""
+        if self._compiled:
+            return
+        with self.clock.paused("compile") as facts:
+            self.step_fn = compiled = self.step_fn.lower(self.run.state, batch).compile()
+            facts |= compiled_facts(compiled, self.run.state)
+        self._compiled = True
 
     def _logs(self, step: int) -> bool:
         """Whether this step has a row; the same steps, however often the run was broken off."""
@@ -192,14 +216,14 @@ class Loop:
 
     def _validate(self, step: int, done: bool = False) -> dict[str, float]:
         distributed.at(f"validation at step {step}")
-        with self.clock.paused():
+        with self.clock.paused("evaluation"):
             scores = self.validator(self.run.state.inference_params, self._poll(step, done))
         self.writer.write(step, {f"{VALIDATION}{name}": value for name, value in scores.items()})
         return scores
 
     def _scored_meta(self, step: int, done: bool = False) -> Meta:
         scores = self._validate(step, done)
-        with self.clock.paused():
+        with self.clock.paused("evaluation"):
             poll = self._poll(step, done)
             thresholds, calibration = self.validator.decisions(self.run.state.inference_params, poll)
         return self.run.meta(scores, thresholds, calibration)
@@ -216,7 +240,7 @@ class Loop:
     def _save(self, step: int, meta: Meta) -> None:
         state = self.run.state
         distributed.at(f"save of step {step}")
-        with self.clock.paused():
+        with self.clock.paused("save"):
             self.run.store.save(step, params=state.params, ema=state.ema, train=train_item(state), meta=meta)
 
     def _score_start(self) -> None:

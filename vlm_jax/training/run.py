@@ -28,6 +28,7 @@ from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.tasks import LossContext
 from vlm_jax.tasks.losses import class_balanced_weights, prior_log_odds
 from vlm_jax.text.tokenizer import MASK, Tokenizer
+from vlm_jax.training.goodput import Ledger
 from vlm_jax.training.optim import make_optimizer
 from vlm_jax.training.state import TrainState, abstract_state, fresh_state
 from vlm_jax.training.workdir import check_config, claim_workdir, last_good_step
@@ -175,7 +176,7 @@ def loss_context(config: Config, data: RunData, model: Any) -> LossContext:
     )
 
 
-def set_up(config: Config, workdir: epath.Path) -> Run:
+def set_up(config: Config, workdir: epath.Path, ledger: Ledger | None = None) -> Run:
     """Builds the run and resumes from the last complete checkpoint, if there is one.
 
     The checkpoints are opened, and the work directory is written to, when nothing else can fail any more.
@@ -204,7 +205,8 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
     store = Store(workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
     run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, fresh)
     try:
-        restore_last(run, start)
+        with (ledger or Ledger()).phase("restore"):
+            restore_last(run, start)
         claim_workdir(config, workdir)
     except BaseException:
         store.close()  # else orbax's threads speak up when the interpreter ends

@@ -1,0 +1,194 @@
+"""What a compiled program sends between devices, read from its HLO text.
+
+Bytes are those that one device sends with a ring, the cheapest way known on the links of TPUs and GPUs: all-reduce
+2 (n - 1) / n of its operand, all-gather and reduce-scatter (n - 1) / n of the whole, all-to-all (n - 1) / n of its
+operand, collective-permute all of it, in groups of n devices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+_ITEM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
+_ITEM_BYTES |= {"s64": 8, "u64": 8, "f64": 8}
+_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
+_OPERATION = re.compile(r"(?:^|\s)([a-z][\w\-]*)\(")
+_ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|branch_computations)=(?:\{([^}]*)\}|(%?[\w.\-]+))")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}")
+_LISTED = re.compile(r"replica_groups=\{(\{[\d,{} ]*\})\}")
+_PAIRS = re.compile(r"source_target_pairs=\{(\{[\d,{} ]*\})\}")
+_FROM = re.compile(r'op_name="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Collective:
+    """One collective of a program.
+
+    Attributes:
+      kind: all-reduce, all-gather, reduce-scatter, all-to-all or collective-permute.
+      arrays: ((dtype, shape), ...) of the result before scattering or after gathering: the whole.
+      groups: device numbers that take part together, int[n_groups, n]; of a permutation the pairs.
+      times: how often it runs in one execution (the trips of the loops around it).
+      source: the operation of the model that it belongs to, as the compiler kept it.
+    """
+
+    kind: str
+    arrays: tuple[tuple[str, tuple[int, ...]], ...]
+    groups: tuple[tuple[int, ...], ...]
+    times: int
+    source: str
+
+    @property
+    def size(self) -> int:
+        """Devices in a group."""
+        return len(self.groups[0]) if self.groups else 1
+
+    @property
+    def payload(self) -> int:
+        """Bytes of the whole arrays, once."""
+        return sum(_ITEM_BYTES[dtype] * prod(shape) for dtype, shape in self.arrays)
+
+    @property
+    def sent(self) -> float:
+        """Bytes that a device sends in one execution of the program."""
+        if self.kind == "collective-permute":
+            return float(self.payload * self.times)
+        factor = 2.0 if self.kind == "all-reduce" else 1.0
+        return factor * (self.size - 1) / self.size * self.payload * self.times
+
+
+def collectives(hlo: str) -> list[Collective]:
+    """Every collective of an optimised module in which more than one device takes part.
+
+    An all-reduce whose computation is named all-reduce-scatter (TPU), or whose only use is a dynamic-slice of the same
+    or a fusion's (the form that CPU leaves, and GPU compilers rewrite), is counted as the reduce-scatter that it is.
+
+    Raises:
+      ValueError: the text has no entry computation.
+    """
+    bodies = _computations(hlo)
+    times = _executions(bodies, hlo)
+    found = []
+    for name, lines in bodies.items():
+        if times.get(name):
+            found += [c for c in _of_computation(name, lines, bodies, times[name]) if c.size > 1]
+    return found
+
+
+def _computations(hlo: str) -> dict[str, list[tuple[str, str]]]:
+    """{computation: [(instruction, its text)]}."""
+    bodies: dict[str, list[tuple[str, str]]] = {}
+    current: list[tuple[str, str]] | None = None
+    for line in hlo.splitlines():
+        if head := _COMPUTATION.match(line):
+            current = bodies.setdefault(head[1], [])
+        elif current is not None and (match := _INSTRUCTION.match(line)):
+            current.append((match[1], match[2]))
+    return bodies
+
+
+def _executions(bodies: dict[str, list[tuple[str, str]]], hlo: str) -> dict[str, int]:
+    """How often each computation runs: 1 for the entry, times the trips of every loop on the way to it."""
+    entry = re.search(r"^ENTRY %?([\w.\-]+)", hlo, re.MULTILINE)
+    if entry is None:
+        raise ValueError("no ENTRY in the module's text: expected what `compiled.as_text()` gives")
+    times: dict[str, int] = {}
+
+    def visit(name: str, n: int) -> None:
+        times[name] = times.get(name, 0) + n
+        for _, text in bodies.get(name, ()):
+            trips = int(found[1]) if (found := _TRIPS.search(text)) else 1
+            for called in _called(text):
+                visit(called, n * trips)
+
+    visit(entry[1], 1)
+    return times
+
+
+def _called(text: str) -> Iterator[str]:
+    for match in _CALLED.finditer(text):
+        yield from (name.strip().lstrip("%") for name in (match[1] or match[2]).split(","))
+
+
+def _of_computation(
+    name: str, lines: list[tuple[str, str]], bodies: dict[str, list[tuple[str, str]]], times: int
+) -> Iterator[Collective]:
+    for instruction, text in lines:
+        operation = _OPERATION.search(text)
+        kind = operation[1].removesuffix("-start") if operation else ""
+        if kind not in _KINDS or operation is None:
+            continue
+        arrays = tuple(
+            (d, tuple(int(n) for n in s.split(",") if n)) for d, s in _ARRAY.findall(text[: operation.start()])
+        )
+        if operation[1].endswith("-start") and kind in ("all-gather", "collective-permute"):
+            arrays = arrays[1:2]  # (operand, result, context ...)
+        groups = _groups(text)
+        if kind == "reduce-scatter":
+            n = len(groups[0]) if groups else 1
+            arrays = tuple((dtype, (n, *shape)) for dtype, shape in arrays)
+        if kind == "all-reduce" and ("all-reduce-scatter" in name or _only_sliced(instruction, lines, bodies)):
+            kind = "reduce-scatter"
+        source = found[1] if (found := _FROM.search(text)) else ""
+        yield Collective(kind, arrays, groups, times, source)
+
+
+def _only_sliced(instruction: str, lines: list[tuple[str, str]], bodies: dict[str, list[tuple[str, str]]]) -> bool:
+    """Whether each device goes on with only its part of the instruction's result."""
+    uses = [text for _, text in lines if re.search(rf"(?<![\w.\-]){re.escape(instruction)}(?![\w.\-])", text)]
+    return bool(uses) and all(_slices(instruction, use, bodies) for use in uses)
+
+
+def _slices(instruction: str, use: str, bodies: dict[str, list[tuple[str, str]]]) -> bool:
+    operation = _OPERATION.search(use)
+    if operation is None:
+        return False
+    operands = [part.strip().split(" ")[-1].lstrip("%") for part in use[operation.end() :].split(")")[0].split(",")]
+    if operation[1] == "dynamic-slice":
+        return operands[0] == instruction
+    if operation[1] != "fusion":
+        return False
+    called = next(_called(use), "")
+    inner = bodies.get(called, [])
+    place = [i for i, operand in enumerate(operands) if operand == instruction]
+    parameters = [n for n, text in inner for i in place if re.search(rf"\bparameter\({i}\)", text)]
+    return bool(parameters) and all(_only_sliced(parameter, inner, bodies) for parameter in parameters)
+
+
+def _groups(text: str) -> tuple[tuple[int, ...], ...]:
+    if match := _IOTA.search(text):
+        return _rows(_iota(match[2], match[3]).reshape(_numbers(match[1])[0], -1))
+    if match := _MESH.search(text):
+        sizes = {name: int(n) for name, n in re.findall(r"'(\w+)'=(\d+)", match[1])}
+        inside = re.findall(r"'(\w+)'", match[4])
+        if ":" in match[4]:
+            raise ValueError(f"replica groups over a part of a mesh axis are not understood: {match[0]}")
+        ids = _iota(match[2] or str(prod(sizes.values())), match[3]).reshape(tuple(sizes.values()))
+        order = [i for i, name in enumerate(sizes) if name not in inside]
+        order += [i for i, name in enumerate(sizes) if name in inside]
+        return _rows(ids.transpose(order).reshape(-1, prod(sizes[name] for name in inside)))
+    match = _LISTED.search(text) or _PAIRS.search(text)
+    return tuple(_numbers(group) for group in re.findall(r"\{([\d, ]+)\}", match[1])) if match else ()
+
+
+def _iota(shape: str, order: str | None) -> np.ndarray:
+    ids = np.arange(prod(_numbers(shape))).reshape(_numbers(shape))
+    return ids.transpose(_numbers(order)) if order else ids
+
+
+def _rows(ids: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(i) for i in row) for row in ids)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.replace(" ", "").split(",") if n)
