@@ -2,8 +2,8 @@
 
     python benchmarks/probes.py --workdir runs/probes
 
-Probes: logistic regression on colour histograms, logistic regression on 8 x 8 thumbnails, and `tiny` after 2,000 steps
-(ten minutes on two idle cores), with and without the previous description. Test parts: procedures held out (one fold of
+Probes: logistic regression on colour histograms, logistic regression on 8 x 8 thumbnails, and `tiny` after 1,200 steps
+(ten minutes on one idle core), with and without the previous description. Test parts: procedures held out (one fold of
 five), and one centre held out, each of the five in turn for the regressions, the last for `tiny`. Then the held-out
 procedures are rendered anew under each nuisance at set strengths and `tiny` is scored on them. Finished parts are not
 repeated. Writes a JSON file, the tables in docs/results/probes.md and a plot beside it. Everything is simulated.
@@ -44,7 +44,7 @@ from vlm_jax.simulator import SimulatorConfig, make_procedure, nuisance
 from vlm_jax.simulator.version import identity
 
 CONFIG = SimulatorConfig(seed=3, activities_per_procedure=24, frames_per_procedure=96, image_size=64)
-PRESET, STEPS = "configs/vlm.py:tiny", 2000
+PRESET, STEPS = "configs/vlm.py:tiny", 1200
 STRENGTHS = (0.0, 0.5, 1.0)
 METRICS = {"f1_macro": "macro-F1", "map": "mAP"}
 PROCEDURES = "procedures"

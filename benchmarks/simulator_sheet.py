@@ -1,4 +1,4 @@
-"""Contact sheets of the simulator: every view at its steps and scopes, every nuisance, every centre (simulated)."""
+"""Contact sheets of the simulator (simulated): every view at its steps, every landmark, every nuisance and centre."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vlm_jax.simulator import SimulatorConfig, nuisance, render
+from vlm_jax.simulator import SimulatorConfig, anatomy, nuisance, render
 from vlm_jax.simulator.centres import CENTRES
 from vlm_jax.simulator.scene import build_scene, endoscope
 from vlm_jax.simulator.steps import STEPS
 from vlm_jax.simulator.version import identity
 from vlm_jax.simulator.workflow import draw_plan
 
-SIZE, COLUMNS, PROCEDURES = 160, 8, 12
+SIZE, COLUMNS, PROCEDURES, CANDIDATES = 160, 8, 12, 6
+STRIP = 8
+"""Views in the strip that README shows, evenly spread over the operation."""
 
 
-def picture(config: SimulatorConfig, plan, activity, centre=None, strength=None) -> np.ndarray:
-    """uint8[SIZE, SIZE, 3] of an activity's middle frame; `strength`: (nuisance, value) in place of what was drawn."""
+def shoot(config: SimulatorConfig, plan, activity, centre=None, strength=None) -> render.Image:
+    """An activity's middle frame, SIZE pixels; `strength`: (nuisance, value) in place of what was drawn."""
     scene = build_scene(config, plan, activity)
     scene = scene if centre is None else replace(scene, centre=centre)
     path = endoscope(config, plan, activity, scene)
@@ -29,7 +31,12 @@ def picture(config: SimulatorConfig, plan, activity, centre=None, strength=None)
         strengths = np.zeros_like(path.strengths)
         strengths[:, nuisance.STRENGTHS.index(strength[0])] = strength[1]
         path = replace(path, strengths=strengths)
-    return next(render.render([(scene, path, activity.frames // 2)], SIZE, [(0, activity.index)])).rgb
+    return next(render.render([(scene, path, activity.frames // 2)], SIZE, [(0, activity.index)]))
+
+
+def picture(*args, **settings) -> np.ndarray:
+    """uint8[SIZE, SIZE, 3]; arguments as of `shoot`."""
+    return shoot(*args, **settings).rgb
 
 
 def titled(image: np.ndarray, *lines: str) -> np.ndarray:
@@ -65,6 +72,20 @@ def views(config: SimulatorConfig) -> list[np.ndarray]:
     return tiles
 
 
+def landmarks(config: SimulatorConfig) -> list[np.ndarray]:
+    """Each landmark where it is largest among the first of its activities, outlined from the id mask."""
+    clear = replace(config, instruments=0.0, **dict.fromkeys(nuisance.STRENGTHS, 0.0))
+    plans = [draw_plan(clear, index) for index in range(PROCEDURES)]
+    tiles = []
+    for number, name in enumerate(tqdm(anatomy.NAMES, desc="landmarks", disable=None), 1):
+        cases = [(plan, a) for plan in plans for a in plan.activities if number in a.landmarks]
+        shots = [shoot(clear, plan, a) for plan, a in cases[:: max(1, len(cases) // CANDIDATES)][:CANDIDATES]]
+        best = max(shots, key=lambda shot: int((shot.ids == number).sum()))
+        outlines, _ = cv2.findContours((best.ids == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        tiles.append(titled(cv2.drawContours(best.rgb.copy(), outlines, -1, (255, 230, 0), 1), f"{number} {name}"))
+    return tiles
+
+
 def nuisances(config: SimulatorConfig) -> list[np.ndarray]:
     """One view at three strengths of each nuisance, then in each centre."""
     plan = draw_plan(config, 0)
@@ -83,13 +104,16 @@ def nuisances(config: SimulatorConfig) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """Writes the two sheets."""
+    """Writes the sheets and the strip."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the two JPEG files are written here")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the JPEG files are written here")
     folder = parser.parse_args().out
     config = SimulatorConfig()
     title = f"Simulated: vlm_jax simulator {identity(config)}"
-    write(views(config), COLUMNS, title, folder / "simulator-views-simulated.jpg")
+    found = views(config)
+    write(found, COLUMNS, title, folder / "simulator-views-simulated.jpg")
+    write(found[:: len(found) // STRIP][:STRIP], STRIP, title, folder / "simulator-strip-simulated.jpg")
+    write(landmarks(config), 5, title, folder / "simulator-landmarks-simulated.jpg")
     write(nuisances(config), 6, title, folder / "simulator-nuisances-simulated.jpg")
 
 
