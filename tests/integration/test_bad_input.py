@@ -11,6 +11,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 from vlm_jax.checkpoint import manifest
@@ -206,7 +207,9 @@ def test_a_checkpoint_of_another_shape(clean, run_copy, refused):
     edit(run_copy / "run" / "config.json", ("model", "decoder", "mlp"), 48)
     refused(train_argv(run_copy, 2, f"--config.data.path={clean / 'data'}", other), "does not fit", "decoder")
 
-    edit(run_copy / "run" / "checkpoints" / "1" / "meta" / "metadata", ("config", "model", "decoder", "mlp"), 48)
+    step = run_copy / "run" / "checkpoints" / "1"
+    edit(step / "meta" / "metadata", ("config", "model", "decoder", "mlp"), 48)
+    manifest.rewrite(epath.Path(step), "meta/metadata", (step / "meta" / "metadata").read_text())  # not damage
     image = clean / "source" / "img" / "1" / "s" / "0.png"
     refused(["predict", "--checkpoint", run_copy / "run", image], "does not fit", "decoder")
     refused(["evaluate", "--workdir", run_copy / "run"], "does not fit")
@@ -236,16 +239,17 @@ class StandInValidator:
     def __init__(self, run):
         del run
 
-    def __call__(self, params):
+    def __call__(self, params, poll=None):
         return {"loss": 1.0}
 
-    def decisions(self, params):
+    def decisions(self, params, poll=None):
         return {}, {}
 
 
 def test_a_full_disk_in_training(clean, tmp_path, monkeypatch, refused):
     """The disk fills while step 1 is saved; step and validation are stand-ins, for only the saving matters here."""
-    monkeypatch.setattr(loop, "make_train_step", lambda *_: lambda state, batch: (state, {"loss": np.float32(1)}))
+    still = jax.jit(lambda state, batch: (state, {"loss": np.float32(1), "skipped": np.int32(0)}))
+    monkeypatch.setattr(loop, "make_train_step", lambda *_: still)
     monkeypatch.setattr(loop, "Validator", StandInValidator)
     monkeypatch.setattr(manifest, "write", no_space)
     argv = train_argv(tmp_path, 1, f"--config.data.path={clean / 'data'}")

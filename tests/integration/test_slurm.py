@@ -73,6 +73,9 @@ def test_a_preempted_job_is_requeued_and_ends_with_the_bits_of_an_unbroken_one(c
     cluster.wait(unbroken, lambda job: job["JobState"] in ("COMPLETED", "FAILED"))
     assert (tmp_path / "unbroken.log").read_text().count("exit code 0") == 1
 
+    def more_than(step: int, job: dict[str, str]) -> bool:
+        return job["JobState"] == "RUNNING" and max(steps_of(workdir), default=0) > step
+
     broken, workdir, log = (
         submit(cluster, procedures, tmp_path / "broken"),
         tmp_path / "broken",
@@ -85,7 +88,8 @@ def test_a_preempted_job_is_requeued_and_ends_with_the_bits_of_an_unbroken_one(c
     assert "exit code 3" in log.read_text() and 5 < first < STEPS
 
     cluster.ask("scontrol", "update", f"JobId={broken}", "StartTime=now")  # a requeued job waits two minutes otherwise
-    cluster.wait(broken, lambda job: max(steps_of(workdir)) > first + 5 or job["JobState"] == "FAILED")
+    # By the log, too: a job that waits to start would be requeued without having trained again.
+    cluster.wait(broken, lambda job: log.read_text().count("resuming from step") == 1 and more_than(first + 5, job))
     cluster.ask("scontrol", "requeue", broken)  # what preemption with PreemptMode=REQUEUE does: SIGTERM to all
     cluster.wait(broken, lambda job: job.get("Restarts") == "2" or job["JobState"] == "FAILED")
     cluster.ask("scontrol", "update", f"JobId={broken}", "StartTime=now")

@@ -180,7 +180,7 @@ PLANTS = {
     "healthy": ("healthy", {}, None),
     "slow disk": ("slow_disk", {"train.batch_size": 8}, "slow disk"),
     "slow decode": ("slow_decode", {"train.batch_size": 8}, "slow decode"),
-    "small batch": ("healthy", {"train.batch_size": 1}, "small batch"),
+    "small batch": ("healthy", {"preset": "tiny", "train.batch_size": 1}, "small batch"),
     "host sync in the step": ("host_sync", {}, "host sync"),
     "frequent saves": ("healthy", {"checkpoint.every": 2}, "frequent saves"),
     "one slow process": ("slow_process", {"train.batch_size": 16}, "slow process"),
@@ -195,8 +195,10 @@ def plant(name: str, toy_path: Path, workdir: Path) -> dict:
         "data.path": toy_path, "data.split": "kfold:3:0", "train.steps": 40, "train.batch_size": 32,
         "train.log_every": 10, "train.tensorboard": "false", "checkpoint.every": 40, "eval.every": 0,
     } | changes  # fmt: skip
+    preset = settings.pop("preset", "micro")  # of micro even a batch of one moves more activations than parameters
     words = [f"--config.{key}={value}" for key, value in settings.items()]
-    command = [sys.executable, PLANTED, spot, "train", "--config", "configs/vlm.py:micro", "--workdir", workdir, *words]
+    command = [sys.executable, PLANTED, spot, "train", "--config", f"configs/vlm.py:{preset}"]
+    command += ["--workdir", workdir, *words]
     n = 2 if spot == "slow_process" else 1
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     if n > 1:
