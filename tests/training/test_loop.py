@@ -28,6 +28,7 @@ def _losses(path):
     return [(row["step"], row["loss"]) for row in _rows(path) if "loss" in row]
 
 
+@pytest.mark.slow  # the kill points show the same in the default tests
 def test_train_then_resume_ends_with_the_same_bits(toy_config, tmp_path):
     settings = (("checkpoint.every", "3"), ("eval.every", "3"), ("train.steps", "6"), ("optim.ema", "0.9"))
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -48,7 +48,7 @@ def _flat(tree):
     return {param_name(p): np.asarray(v) for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "learned"])
+@pytest.mark.parametrize("weighting", ["fixed", pytest.param("learned", marks=pytest.mark.slow)])
 def test_accumulated_gradients_equal_those_of_the_whole_batch(toy_config, tmp_path, weighting):
     common = (*STILL, ("loss.weighting", weighting), ("optim.lr", "0.01"), ("optim.warmup_steps", "0"))
     whole, first = _steps(_run(toy_config(*common), tmp_path / "a"))
@@ -105,7 +105,10 @@ def test_moments_lie_where_their_parameters_lie(toy_config, tmp_path):
         assert placed[name] == placed["params/" + name.split("/mu/")[1]]
 
 
-@pytest.mark.parametrize("loss", ["focal", "asymmetric", "class_balanced"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("loss", ["class_balanced", *(pytest.param(n, marks=SLOW) for n in ("focal", "asymmetric"))])
 def test_every_landmark_loss_trains(toy_config, tmp_path, loss):
     _, history = _steps(_run(toy_config(("loss.landmarks", loss)), tmp_path), 2)
     assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in history)
