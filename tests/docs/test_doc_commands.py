@@ -231,7 +231,7 @@ def test_make_demo_shows_what_it_must(tmp_path):
     done = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True)
     seconds = time.monotonic() - start
     assert done.returncode == 0, done.stderr[-3000:]
-    print(f"make demo took {seconds:.0f} s (the claim is under 360 on two idle cores)")
+    print(f"make demo took {seconds:.0f} s (the aim is under 360 on two idle cores)")
     assert seconds < 600
     results = tmp_path / "demo" / "eval" / "test"
     metrics = json.loads((results / "metrics.json").read_text())

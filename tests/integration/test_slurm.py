@@ -58,9 +58,14 @@ def steps_of(workdir: Path) -> list[int]:
 
 
 def last_params(workdir: Path) -> dict[str, np.ndarray]:
+    """As numpy arrays: two processes wrote them, and one reads."""
+    import jax
     import orbax.checkpoint as ocp
 
-    return ocp.PyTreeCheckpointer().restore(workdir / "checkpoints" / str(STEPS) / "params")
+    place, handler = workdir / "checkpoints" / str(STEPS) / "params", ocp.PyTreeCheckpointHandler()
+    stored = handler.metadata(place).tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+    return handler.restore(place, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 @pytest.mark.slow
