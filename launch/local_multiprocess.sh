@@ -38,6 +38,7 @@ done
 trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
 
 # `wait` returns early, with 128 + the signal, where a trap ran: ask again; 127 is "no such child": it has ended.
+# (Each launch file stands alone, and has this of its own: Slurm runs a copy, with nothing beside it.)
 await() {
   local code=0 again
   wait "$1" || code=$?

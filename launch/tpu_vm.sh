@@ -24,6 +24,7 @@ stopped=
 trap 'stopped=1; on_all_hosts "kill -TERM \$(cat /tmp/vlm-jax.pid)" || true' TERM INT
 
 # `wait` returns early, with 128 + the signal, where a trap ran: ask again; 127 is "no such child": it has ended.
+# (Each launch file stands alone, and has this of its own: Slurm runs a copy, with nothing beside it.)
 await() {
   local code=0 again
   wait "$1" || code=$?

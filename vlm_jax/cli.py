@@ -178,7 +178,8 @@ def _flags(parser: argparse.ArgumentParser) -> list[str]:
 def _overview(prefix: str = "") -> str:
     """The list of commands, each with the first line of its help."""
     names = [name for name in COMMANDS if name.startswith(prefix)]
-    rows = [f"  {name:15}{importlib.import_module(COMMANDS[name]).HELP.strip().splitlines()[0]}" for name in names]
+    width = max(map(len, names)) + 2
+    rows = [f"  {n:{width}}{importlib.import_module(COMMANDS[n]).HELP.strip().splitlines()[0]}" for n in names]
     head = (
         [] if prefix else [f"vlm-jax {vlm_jax.__version__}: {(vlm_jax.__doc__ or '').partition(': ')[2].strip()}", ""]
     )

@@ -45,7 +45,7 @@ def test_help_lists_every_command(capsys):
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
     for name in cli.COMMANDS:
-        assert f"  {name}" in out
+        assert f"  {name}  " in out, "set apart from its help"
     assert cli.main([]) == 2
     assert cli.main(["data", "--help"]) == 0
     assert "data simulate" in capsys.readouterr().out

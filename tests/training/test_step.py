@@ -105,10 +105,9 @@ def test_moments_lie_where_their_parameters_lie(toy_config, tmp_path):
         assert placed[name] == placed["params/" + name.split("/mu/")[1]]
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize("loss", ["class_balanced", *(pytest.param(n, marks=SLOW) for n in ("focal", "asymmetric"))])
+@pytest.mark.parametrize(
+    "loss", ["class_balanced", *(pytest.param(name, marks=pytest.mark.slow) for name in ("focal", "asymmetric"))]
+)
 def test_every_landmark_loss_trains(toy_config, tmp_path, loss):
     _, history = _steps(_run(toy_config(("loss.landmarks", loss)), tmp_path), 2)
     assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in history)

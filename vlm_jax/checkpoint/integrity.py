@@ -59,8 +59,12 @@ def survey(directory: epath.Path) -> Survey:
 
 def describe(step: int, found: list[str]) -> str:
     """`step 3 is damaged: FILE has changed (and 2 more)`."""
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"step {step} is damaged: {found[0]}{more}"
+    return f"step {step} is damaged: {shortened(found)}"
+
+
+def shortened(found: list[str]) -> str:
+    """The first problem, and how many more there are."""
+    return found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
 
 
 def set_aside(directory: epath.Path, step: int) -> epath.Path:

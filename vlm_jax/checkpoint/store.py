@@ -189,10 +189,8 @@ def read_loss(step_directory: epath.Path) -> float | None:
 def require_whole(directory: epath.Path) -> None:
     """Raises UserError, naming the first file, unless every file of the step is as it was written."""
     if found := integrity.problems(directory):
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(
-            f"the checkpoint {directory} is damaged: {found[0]}{more}; restore another --step or train again"
-        )
+        what = integrity.shortened(found)
+        raise UserError(f"the checkpoint {directory} is damaged: {what}; restore another --step or train again")
 
 
 def item_metadata(step_directory: epath.Path, item: str) -> Any:

@@ -54,9 +54,10 @@ def claim_workdir(config: Config, workdir: epath.Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         config_io.dump(config, workdir / CONFIG_FILE)
     distributed.barrier("work directory claimed")
-    if not (workdir / CONFIG_FILE).exists():
+    # Found together: a process that stopped alone would leave the others waiting for it.
+    if blind := distributed.union([] if (workdir / CONFIG_FILE).exists() else [jax.process_index()]):
         raise UserError(
-            f"process {jax.process_index()} does not see what process 0 wrote to {workdir}: "
+            f"process {', '.join(map(str, blind))} does not see what process 0 wrote to {workdir}: "
             "--workdir must be on a disk that all processes share"
         )
 
@@ -71,8 +72,9 @@ def last_good_step(workdir: epath.Path) -> int | None:
     """
     directory = workdir / DIRECTORY
     found = integrity.survey(directory) if jax.process_index() == 0 else integrity.Survey(None, {})
-    if found.damaged and found.good is None:
+    if distributed.union([0] if found.damaged and found.good is None else []):  # all stop alike, process 0 knows why
         lines = "; ".join(integrity.describe(step, lines) for step, lines in found.damaged.items())
+        lines = lines or "process 0 names what is damaged"
         raise UserError(f"no checkpoint of {directory} is whole: {lines}. Bring back a copy, or use another --workdir")
     for step, lines in found.damaged.items():
         with disk_errors(f"setting step {step} aside", directory):
