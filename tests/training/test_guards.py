@@ -53,15 +53,16 @@ def test_the_limit_is_that_of_numpy():
     norms = np.random.default_rng(0).uniform(0.5, 6.0, 20).astype(np.float32)
     taken, guard = _run(norms)
     assert all(taken)
-    window = norms[-8:]
+    window = np.log(norms[-8:])
     np.testing.assert_allclose(
-        guards.limit(guard, CONFIG), window.mean() + 6 * max(window.std(), 0.25 * window.mean()), rtol=1e-5
+        guards.limit(guard, CONFIG), np.exp(window.mean() + 6 * max(window.std(), 0.5)), rtol=1e-4
     )
 
 
 def test_six_sigma_and_the_least_spread():
     steady = [1.0] * 8
-    assert _run([*steady, 2.4])[0][-1] and not _run([*steady, 2.6])[0][-1], "1 + 6 * 0.25"
+    assert _run([*steady, 20.0])[0][-1] and not _run([*steady, 20.2])[0][-1], "e^(6 * 0.5)"
+    assert all(_run([*steady, *np.geomspace(1.0, 8.0, 4), *[8.0] * 8, *[60.0] * 4])[0]), "a rise that stays is taken"
     assert not _run([*steady, 1e6])[0][-1]
     assert _run([*steady, 1e6, 1.0])[0][-1], "a skipped norm does not enter the window"
     assert _run([*steady, 1e6], GuardConfig(window=8, sigma=0))[0][-1]

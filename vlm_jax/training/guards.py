@@ -18,7 +18,10 @@ from vlm_jax.config.schema import GuardConfig
 REMEMBERED = 16
 """Skipped steps that the state remembers; `guard.max_skips` is below it."""
 SHOWN = 8  # skipped steps, and records, that a line names
-_LEAST_SPREAD = 0.25  # of the mean: gradients that hardly vary would make every ripple six sigma
+_LEAST_SPREAD = 0.5
+"""Of the logarithms. Six of it are a factor of 20: where a model begins to see, its clean gradients grow five- to
+tenfold within steps (docs/reference/robustness.md), and what a guard is for is larger by orders of magnitude."""
+_TINY = 1e-12
 _NONE = -1
 
 
@@ -51,15 +54,17 @@ def init_guard(config: GuardConfig) -> GuardState:
 
 
 def limit(guard: GuardState, config: GuardConfig) -> jax.Array:
-    """float32[]: the largest norm that is taken: mean + sigma * spread of the window.
+    """float32[]: the largest norm that is taken: sigma deviations above the window's mean, both of the logarithms.
 
-    Infinite until half of the window is full. The spread is at least a quarter of the mean.
+    Norms vary by factors, so that deviations of the norms themselves would call an ordinary rise an outlier. Infinite
+    until half of the window is full. The deviation is at least 0.5.
     """
     n = jnp.minimum(guard.taken, config.window)
     weight = (jnp.arange(config.window) < n) / jnp.maximum(n, 1)
-    mean = (weight * guard.norms).sum()
-    spread = jnp.sqrt((weight * (guard.norms - mean) ** 2).sum())
-    bound = mean + config.sigma * jnp.maximum(spread, _LEAST_SPREAD * mean)
+    logs = jnp.log(jnp.maximum(guard.norms, _TINY))
+    mean = (weight * logs).sum()
+    spread = jnp.sqrt((weight * (logs - mean) ** 2).sum())
+    bound = jnp.exp(mean + config.sigma * jnp.maximum(spread, _LEAST_SPREAD))
     return jnp.where((2 * n >= config.window) & (config.sigma > 0), bound, jnp.inf)
 
 
