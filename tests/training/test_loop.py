@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -14,6 +17,7 @@ from etils import epath
 from vlm_jax.checkpoint.store import restore_for_inference
 from vlm_jax.errors import UserError
 from vlm_jax.training import loop as loop_module
+from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.loop import train
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from vlm_jax.training.run import set_up
@@ -77,6 +81,65 @@ def test_another_configuration_is_refused_by_key(toy_config, tmp_path):
     set_up(toy_config(("train.steps", "40"), ("checkpoint.every", "7")), epath.Path(tmp_path))
     with pytest.raises(UserError, match="optim.lr"):
         set_up(toy_config(("optim.lr", "0.5")), epath.Path(tmp_path))
+
+
+HOLD = """
+import sys, time
+from etils import epath
+from vlm_jax.training.lock import WorkdirLock
+with WorkdirLock(epath.Path(sys.argv[1])) as lock:
+    lock.take()
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def held_elsewhere():
+    """held(directory, seconds): another process holds it."""
+    started = []
+
+    def hold(directory, seconds):
+        process = subprocess.Popen([sys.executable, "-c", HOLD, directory, str(seconds)], stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout and process.stdout.readline() == b"held\n"
+        return process
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_work_directory_in_which_another_trains_is_left_alone(toy_config, tmp_path, held_elsewhere, monkeypatch):
+    config = toy_config(("train.steps", "1"))
+    assert train(config, str(tmp_path)) == 0
+    before = sorted(tmp_path.rglob("*"))
+    other = held_elsewhere(tmp_path, 600)
+    monkeypatch.setattr(WorkdirLock.__init__, "__defaults__", (0.5,))
+    with pytest.raises(UserError, match="another training is at work in .*wait until it has ended"):
+        train(config, str(tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+    other.kill()  # and whoever is killed holds nothing any more
+    other.wait()
+    assert train(config, str(tmp_path)) == 0
+
+
+def test_a_start_waits_for_the_one_before_to_end(tmp_path, held_elsewhere, capsys):
+    held_elsewhere(tmp_path, 1.5)
+    with WorkdirLock(epath.Path(tmp_path)) as lock:
+        lock.take()
+        lock.take()  # held already
+    assert capsys.readouterr().err.count("waiting for the training that is at work") == 1
+    with WorkdirLock(epath.Path(tmp_path), patience=0) as lock:
+        lock.take()  # released above
+
+
+def test_a_directory_that_is_not_there_or_has_no_locks_is_nobodys(tmp_path, monkeypatch):
+    WorkdirLock(epath.Path(tmp_path / "new")).take()
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr("fcntl.flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "no locks")))
+    WorkdirLock(epath.Path(tmp_path)).take()
 
 
 def test_a_checkpoint_of_another_shape_is_refused(toy_config, tmp_path):

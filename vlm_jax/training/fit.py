@@ -22,6 +22,7 @@ from vlm_jax.models import build_model
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.parallel.partition import param_shardings
 from vlm_jax.training.fit_hmm import fit_hmm
+from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.run import Run, loss_context, open_data, say, train_item
 from vlm_jax.training.state import TrainState, with_shardings
 from vlm_jax.training.validation import Validator
@@ -39,13 +40,13 @@ STEP = 1
 """The one step that is saved."""
 
 
-def fit(config: Config, workdir: str) -> int:
+def fit(config: Config, place: epath.Path, lock: WorkdirLock) -> int:
     """Fits `config.system`, validates and saves it; returns the exit code 0.
 
     Raises:
       UserError: the work directory belongs to another configuration, or the data lack what the system needs.
     """
-    place = epath.Path(workdir)
+    lock.take()
     check_config(config, place)
     start = last_good_step(place)
     data = open_data(config, place, start)
@@ -56,7 +57,7 @@ def fit(config: Config, workdir: str) -> int:
             say(f"nothing to do: {place} holds a fitted {config.system}")
             return 0
         run = _fitted(config, place, data, store)
-        claim_workdir(config, place)
+        claim_workdir(config, place, lock)
         _save(run)
     say(f"done: {config.system} is fitted; `vlm-jax evaluate --workdir {place} --split test` scores it")
     return 0

@@ -21,6 +21,7 @@ from vlm_jax.training.clock import StepClock
 from vlm_jax.training.fit import FIT_SYSTEMS, fit
 from vlm_jax.training.goodput import Ledger, compiled_facts, run_facts
 from vlm_jax.training.guards import SHOWN, too_many
+from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.optim import make_schedule
 from vlm_jax.training.preemption import EXIT_PREEMPTED, Preempted, PreemptionWatch
 from vlm_jax.training.profiling import Profiler
@@ -40,11 +41,12 @@ def train(config: Config, workdir: str) -> int:
     ledger = Ledger()
     with ledger.phase("init"):
         distributed.init(config.parallel)
-    if config.system in FIT_SYSTEMS:
-        return fit(config, workdir)
-    with PreemptionWatch() as watch:
+    place = epath.Path(workdir)
+    with WorkdirLock(place) as lock, PreemptionWatch() as watch:
+        if config.system in FIT_SYSTEMS:
+            return fit(config, place, lock)
         with ledger.phase("init"):
-            run = set_up(config, epath.Path(workdir), ledger)
+            run = set_up(config, place, lock, ledger)
         with contextlib.closing(run.store), contextlib.closing(Loop(run, watch, ledger)) as loop:
             try:
                 code = loop.run_to_end()

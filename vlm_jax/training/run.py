@@ -29,6 +29,7 @@ from vlm_jax.tasks import LossContext
 from vlm_jax.tasks.losses import class_balanced_weights, prior_log_odds
 from vlm_jax.text.tokenizer import MASK, Tokenizer
 from vlm_jax.training.goodput import Ledger
+from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.optim import make_optimizer
 from vlm_jax.training.state import TrainState, abstract_state, fresh_state
 from vlm_jax.training.workdir import check_config, claim_workdir, last_good_step
@@ -176,11 +177,16 @@ def loss_context(config: Config, data: RunData, model: Any) -> LossContext:
     )
 
 
-def set_up(config: Config, workdir: epath.Path, ledger: Ledger | None = None) -> Run:
+def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None, ledger: Ledger | None = None) -> Run:
     """Builds the run and resumes from the last complete checkpoint, if there is one.
 
     The checkpoints are opened, and the work directory is written to, when nothing else can fail any more.
+
+    Args:
+      lock: of the work directory, taken here and released by the caller; without one, nobody is kept out.
     """
+    if lock is not None:
+        lock.take()
     check_config(config, workdir)
     mesh = make_mesh(config.parallel)
     check_divides(mesh, config.train.batch_size, "train.batch_size")
@@ -207,7 +213,7 @@ def set_up(config: Config, workdir: epath.Path, ledger: Ledger | None = None) ->
     try:
         with (ledger or Ledger()).phase("restore"):
             restore_last(run, start)
-        claim_workdir(config, workdir)
+        claim_workdir(config, workdir, lock)
     except BaseException:
         store.close()  # else orbax's threads speak up when the interpreter ends
         raise

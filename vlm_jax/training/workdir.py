@@ -12,6 +12,7 @@ from vlm_jax.config import load as config_io
 from vlm_jax.config.schema import Config
 from vlm_jax.errors import UserError
 from vlm_jax.parallel import distributed
+from vlm_jax.training.lock import WorkdirLock
 
 CONFIG_FILE = "config.json"
 # What may change between two runs in one work directory: how long, how often, how it is watched and where it runs.
@@ -48,10 +49,14 @@ def check_config(config: Config, workdir: epath.Path) -> None:
         )
 
 
-def claim_workdir(config: Config, workdir: epath.Path) -> None:
-    """Writes config.json. Comes last, so that a run that could not start leaves no claim behind."""
+def claim_workdir(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None) -> None:
+    """Writes config.json, and takes a directory that was not there before. Comes last, so that a run that could not
+    start leaves no claim behind."""
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
+    if lock is not None:
+        lock.take()
+    if jax.process_index() == 0:
         config_io.dump(config, workdir / CONFIG_FILE)
     distributed.barrier("work directory claimed")
     # Found together: a process that stopped alone would leave the others waiting for it.
