@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,13 +146,16 @@ def test_preemptions_save_one_step_by_all(servers, tmp_path, n):
 
 @pytest.mark.multiprocess
 @pytest.mark.timeout(1200)
-def test_a_full_disk_of_one_process_ends_both(servers, tmp_path):
-    """Process 0 cannot write its row while a save is in flight: closing that save would wait for process 1 for ever."""
+@pytest.mark.parametrize(("phase", "step", "rank"), [("saving", 4, 0), ("save", 40, 0), ("save", 40, 1)])
+def test_a_full_disk_of_one_process_ends_both(servers, tmp_path, phase, step, rank):
+    """It cannot write its row while a save is in flight, or the arrays of the last save: the other waits within it."""
     server = servers(2, QUICK)
     server.note_rows = False
     settings = {"train.steps": "40", "checkpoint.every": "4", "eval.every": "0"}
-    fault = {"phase": "saving", "kind": "disk", "step": 4, "bytes": 64, "delay": 0.0, "call": 1}
-    codes = server.ask(tmp_path / "run", fault | {"mark": str(tmp_path / "mark")}, (0,), **settings)
-    assert codes[0] == 1 and codes[1] in (1, -6), (codes, kills.log_of(tmp_path / "run"))
-    said = Path(f"{tmp_path / 'run'}.log0").read_text()
+    fault = {"phase": phase, "kind": "disk", "step": step, "bytes": 64, "delay": 0.0, "call": step // 4}
+    begin = time.monotonic()
+    codes = server.ask(tmp_path / "run", fault | {"mark": str(tmp_path / "mark")}, (rank,), **settings)
+    assert codes[rank] == 1 and codes[1 - rank] in (1, -6), (codes, kills.log_of(tmp_path / "run"))
+    assert time.monotonic() - begin < 600, "orbax alone waits for twenty minutes"
+    said = Path(f"{tmp_path / 'run'}.log{rank}").read_text()
     assert "error: " in said and "a quota or file size limit is reached" in said

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import logging
 import math
+import sys
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,7 @@ from vlm_jax.checkpoint.faults import disk_errors
 from vlm_jax.checkpoint.integrity import complete_steps
 from vlm_jax.checkpoint.meta import Meta, read_meta
 from vlm_jax.errors import UserError
-from vlm_jax.parallel.distributed import barrier
+from vlm_jax.parallel.distributed import abandon, barrier
 
 DIRECTORY = "checkpoints"
 ARRAY_ITEMS = ("params", "ema", "train")
@@ -34,6 +36,21 @@ def _handlers() -> dict[str, Any]:
     return {**handlers, "meta": ocp.JsonCheckpointHandler()}
 
 
+def _meet(*, key: str, timeout_ms: int) -> None:
+    """Orbax's barrier for the threads that end a save; whoever comes to it with a failed save ends its process.
+
+    The others wait within that save for what will not come, twenty minutes long: they end when they hear no more of it.
+    """
+    failed = sys.exc_info()[1]  # the barrier stands in a `finally`; in the main thread it may be anyone's `except`
+    if isinstance(failed, Exception) and threading.current_thread() is not threading.main_thread():
+        try:
+            with disk_errors("saving"):
+                raise failed
+        except Exception as error:
+            abandon(error)
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
+
+
 class Store:
     """The checkpoints of one work directory. Saves are asynchronous; `finish` makes them final."""
 
@@ -44,7 +61,9 @@ class Store:
         barrier("incomplete checkpoints removed")
         self._keep = {"last": keep_last, "best": keep_best}
         # Orbax keeps every step; what goes is decided in `_prune`.
-        options = ocp.CheckpointManagerOptions(create=True, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            create=True, cleanup_tmp_directories=True, async_options=ocp.AsyncOptions(barrier_sync_fn=_meet)
+        )
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._manager = ocp.CheckpointManager(self.directory.resolve(), item_handlers=_handlers(), options=options)
         self._pending: int | None = None  # saved, without a manifest yet
