@@ -23,9 +23,9 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from vlm_jax.bench.decode import END
-from vlm_jax.bench.machine import cores
 from vlm_jax.bench.peers import Peer
 from vlm_jax.models.build import resolve_dtype
+from vlm_jax.parallel.runtime import cores
 
 
 def make_peer(kind: str, variant: str, trial: Any) -> Peer:

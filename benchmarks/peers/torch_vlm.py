@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlm_jax.bench.decode import allowed, task_ids
-from vlm_jax.bench.machine import cores
 from vlm_jax.bench.peers import Peer
 from vlm_jax.config.load import to_dict
 from vlm_jax.models.build import resolve_dtype
+from vlm_jax.parallel.runtime import cores
 from vlm_jax.training.optim import NO_DECAY
 from vlm_jax.weights.export import flatten
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -152,6 +153,41 @@ def test_an_interrupted_build_goes_on(toy, tmp_path, monkeypatch, place):
     assert toy.contents(out) == toy.contents(whole)
     toy.write(out, stop_at_third)  # finished: nothing is made, nothing changes
     assert toy.contents(out) == toy.contents(whole)
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_threads_write_the_same_bytes(toy, tmp_path, workers):
+    """Each waits for another to have begun, so that they do run side by side."""
+    both = threading.Barrier(2, timeout=60)
+
+    def slow(id):
+        if id in toy.IDS[:2]:
+            both.wait()
+        return toy.bundle(id)
+
+    write_dataset(tmp_path / "d", toy.INFO, toy.IDS, slow, progress=False, workers=workers)
+    assert toy.contents(tmp_path / "d") == toy.contents(toy.write(tmp_path / "whole"))
+
+
+def test_one_of_two_threads_fails_and_nothing_is_lost(toy, tmp_path):
+    """What was begun before is finished, what comes after is not begun, and the next call makes the rest alone."""
+    failed, made = threading.Event(), []
+
+    def make(id):
+        made.append(id)
+        if id == toy.IDS[1]:
+            failed.set()
+            raise Stop
+        assert failed.wait(60)
+        return toy.bundle(id)
+
+    with pytest.raises(Stop):
+        write_dataset(tmp_path / "d", toy.INFO, toy.IDS, make, progress=False, workers=2)
+    assert sorted(made) == sorted(toy.IDS[:2])
+    made.clear()
+    write_dataset(tmp_path / "d", toy.INFO, toy.IDS, lambda id: made.append(id) or toy.bundle(id), progress=False)
+    assert made == list(toy.IDS[1:])
+    assert toy.contents(tmp_path / "d") == toy.contents(toy.write(tmp_path / "whole"))
 
 
 def test_a_shard_that_was_cut_is_made_again(toy, tmp_path):

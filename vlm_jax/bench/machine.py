@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 import vlm_jax
+from vlm_jax.parallel.runtime import cores
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "grain", "simplejpeg", "pillow")
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "OMP_NUM_THREADS", "GLIBC_TUNABLES")
@@ -44,11 +45,6 @@ def describe() -> dict[str, Any]:
         "versions": {"vlm_jax": vlm_jax.__version__, "python": platform.python_version(), **_versions()},
         "flags": {name: os.environ[name] for name in sorted(os.environ) if _is_flag(name)},
     }
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_flops(dtype: str) -> float | None:

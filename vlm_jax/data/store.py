@@ -13,19 +13,15 @@ dataset.json is not a data set yet, and the same command finishes it.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
-
-from vlm_jax.contract import DatasetInfo, Frame, ProcedureBundle, Tables
+from vlm_jax.contract import DatasetInfo, ProcedureBundle, Tables
 from vlm_jax.data import tables as rows
 from vlm_jax.data import tfds_layout
 from vlm_jax.data.card import CARD, dataset_card
@@ -33,18 +29,17 @@ from vlm_jax.data.files import (
     TEMPORARY,
     disk_faults,
     local_path,
-    publish,
     read_json,
     sha256_file,
     to_json,
     write_bytes,
 )
 from vlm_jax.data.frame_index import FrameIndex
+from vlm_jax.data.parts import BUILD, parts_in_order
 from vlm_jax.data.progress import Progress
 from vlm_jax.errors import UserError
 
 FORMAT = 1
-BUILD = "build"
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
@@ -122,6 +117,7 @@ def write_dataset(
     make: Callable[[str], ProcedureBundle],
     *,
     progress: bool = True,
+    workers: int = 1,
 ) -> None:
     """Writes a data set into `out`, procedure after procedure; the same call again goes on where it was cut off.
 
@@ -131,6 +127,7 @@ def write_dataset(
       ids: the procedures, in order.
       make: makes one procedure; called once for each id that is not on disk yet.
       progress: say on stderr how far it is.
+      workers: threads, each with a procedure of its own; `make` must bear it. The bytes don't depend on their number.
 
     Raises:
       UserError: `out` holds something else, or a row breaks the contract.
@@ -145,10 +142,7 @@ def write_dataset(
             return
         parts = []
         with Progress("procedure", len(ids), "frames", progress) as bar:
-            for index, procedure in enumerate(ids):
-                stem = directory / BUILD / f"{index:06d}"
-                shard = directory / tfds_layout.shard_name(index, len(ids))
-                part = _finished_part(stem, shard) or _write_part(stem, shard, info, make(procedure), procedure, bar)
+            for part in parts_in_order(directory, info, ids, make, bar, workers):
                 parts.append(part)
                 bar.step(
                     f"{part['shard']['records']} frames, {len(part['activities'])} activities, "
@@ -186,70 +180,6 @@ def _begin(directory: Path, arguments: dict[str, Any]) -> bool:
     for trace in (*directory.glob(f"*{TEMPORARY}"), *begun.parent.glob(f"*{TEMPORARY}")):
         trace.unlink()
     return True
-
-
-def _finished_part(stem: Path, shard: Path) -> dict[str, Any] | None:
-    """The rows of a procedure that an earlier run finished. Its JSON is written last, so it vouches for the rest."""
-    file = stem.with_suffix(".json")
-    if not file.is_file():
-        return None
-    part = read_json(file)
-    if part["shard"]["records"] and (not shard.is_file() or shard.stat().st_size != part["shard"]["bytes"]):
-        return None
-    return part | {"frames": FrameIndex.read(stem.with_suffix(".npz"))}
-
-
-def _write_part(
-    stem: Path,
-    shard: Path,
-    info: DatasetInfo,
-    bundle: ProcedureBundle,
-    procedure: str,
-    bar: Progress,
-) -> dict[str, Any]:
-    """Writes one procedure: shard, then columns, then (vouching for both) the rows."""
-    rows.check_bundle(bundle, info, procedure)
-    light = _write_shard(shard, rows.checked_frames(bundle, info), bar)
-    frames = FrameIndex.from_frames(light, len(info.labels))
-    write_bytes(stem.with_suffix(".npz"), frames.to_npz())
-    part: dict[str, Any] = {
-        "procedures": [rows.to_dict(bundle.procedure)],
-        "videos": [rows.to_dict(row) for row in bundle.videos],
-        "activities": [rows.to_dict(row) for row in bundle.activities],
-        "sentences": [rows.to_dict(row) for row in bundle.sentences],
-        "shard": {
-            "file": shard.name,
-            "records": len(light),
-            "bytes": shard.stat().st_size if light else 0,
-            "sha256": sha256_file(shard) if light else "",
-        },
-    }
-    write_bytes(stem.with_suffix(".json"), to_json(part))
-    return part | {"frames": frames}
-
-
-def _write_shard(shard: Path, frames: Iterable[Frame], bar: Progress) -> list[Frame]:
-    """Writes the frames of one procedure; returns them without their images. No frame, no file (TFDS wants none)."""
-    light: list[Frame] = []
-    temporary = shard.with_name(shard.name + TEMPORARY)
-    writer = None
-    try:
-        for frame in frames:
-            if writer is None:
-                writer = array_record_module.ArrayRecordWriter(str(temporary), tfds_layout.WRITER_OPTIONS)
-            writer.write(tfds_layout.serialise(frame))
-            light.append(dataclasses.replace(frame, image=b"", mask=None, depth=None))
-            bar.tick()
-        if writer is not None:
-            writer.close()
-            publish(temporary, shard)
-    except BaseException:
-        if writer is not None:
-            with contextlib.suppress(RuntimeError):  # the error that brought us here is the one to tell
-                writer.close()
-        temporary.unlink(missing_ok=True)
-        raise
-    return light
 
 
 def _finish(directory: Path, info: DatasetInfo, parts: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> None:

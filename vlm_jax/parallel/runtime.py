@@ -22,6 +22,11 @@ def prepare() -> None:
     keep_compiled_programs()
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def keep_freed_memory() -> bool:
     """Has glibc keep large blocks that were freed; False where it can't or the environment has MALLOC_ settings.
 

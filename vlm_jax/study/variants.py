@@ -15,6 +15,7 @@ from vlm_jax.config.study import StudyConfig
 from vlm_jax.config.values import parse, suggest
 from vlm_jax.data.store import open_dataset, write_dataset
 from vlm_jax.errors import UserError
+from vlm_jax.parallel.runtime import cores
 from vlm_jax.simulator import SimulatorConfig, dataset_info, make_procedure, procedure_ids
 from vlm_jax.study.folds import Fold, make_folds
 from vlm_jax.study.leaks import check_leaks
@@ -96,4 +97,5 @@ def simulator_settings(text: str) -> dict[str, Any]:
 def simulate(study: StudyConfig, path: Path, settings: dict[str, Any]) -> None:
     """Writes the data set, or finishes it, or finds it finished: `write_dataset` knows which."""
     config = SimulatorConfig(**{**dataclasses.asdict(study.simulate), **settings})
-    write_dataset(path, dataset_info(config), procedure_ids(config), lambda id: make_procedure(config, id))
+    ids = procedure_ids(config)
+    write_dataset(path, dataset_info(config), ids, lambda id: make_procedure(config, id), workers=cores())
