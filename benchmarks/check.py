@@ -1,6 +1,6 @@
 """Is this commit slower than its base? `make bench-check`, outside `make test`.
 
-    python benchmarks/check.py --base main [--config configs/vlm.py:tiny] [--rounds 3] [--limit 15]
+    python benchmarks/check.py --base main [--config configs/vlm.py:tiny_vit] [--rounds 3] [--limit 15]
 
 Both versions run in turn, base, commit, base, commit, ..., each in a process of its own, on this machine. The figure is
 the median of the ratios of neighbours. Exit code 1 past the limit: 15 % on a CPU, where identical runs spread by 6 %,
@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", default="HEAD~1", help="a commit or branch; default: HEAD~1")
     parser.add_argument("--what", default="train", help="a job of `vlm-jax bench`; default: train")
-    parser.add_argument("--config", default="configs/vlm.py:tiny", help="default: configs/vlm.py:tiny")
+    parser.add_argument("--config", default="configs/vlm.py:tiny_vit", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each version; default: 3")
     parser.add_argument("--steps", type=int, default=50, help="timings a run; default: 50")
     parser.add_argument("--limit", type=float, help="percent; default: 15 on a CPU, 5 on a GPU")

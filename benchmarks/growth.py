@@ -1,6 +1,6 @@
 """How the cost of a training step grows with image size, batch, length, prompts and devices.
 
-    python benchmarks/growth.py --config configs/vlm.py:tiny --out benchmarks/results/growth/growth.json
+    python benchmarks/growth.py --config configs/vlm.py:tiny_vit --out benchmarks/results/growth/growth.json
 
 Each case is timed turn by turn with the config as it is, and its time compared with the ratio of counted operations.
 Devices: the same global batch on eight of the CPU's fake devices and on one, each in a process of its own.
@@ -79,7 +79,7 @@ def devices(spec: str, overrides: list[tuple[str, str]], rounds: int) -> list[di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="configs/vlm.py:tiny")
+    parser.add_argument("--config", default="configs/vlm.py:tiny_vit")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of the config")

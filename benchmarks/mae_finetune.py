@@ -108,8 +108,13 @@ class Experiment:
         return [f"--config.{key}={value}" for key, value in values.items()]
 
     def _one_set(self, steps: int) -> list[str]:
-        """What a run on the larynx images alone needs: the preset mixes two data sets."""
-        return [f"--config.data.path={self.args.larynx}", "--config.data.weights=1", f"--config.train.steps={steps}"]
+        """What a run on the larynx images alone needs: the preset mixes two data sets, and has a convolutional stem."""
+        return [
+            f"--config.data.path={self.args.larynx}",
+            "--config.data.weights=1",
+            f"--config.train.steps={steps}",
+            *(f"--config.model.image_encoder.{key}" for key in ("stem=patch", "patch=8", "layers=4")),
+        ]
 
     def _row(self, seed: int, arm: str, split: Path, folder: Path) -> dict:
         metrics = json.loads((folder / "eval" / "test" / "metrics.json").read_text())

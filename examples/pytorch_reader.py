@@ -42,7 +42,7 @@ def load(folder: str | Path) -> Vlm:
     """The model of an export, ready to run on the CPU; `.to("cuda")` moves it.
 
     Raises:
-      ValueError: no export, or of another system than `vlm`.
+      ValueError: no export, or of another system than `vlm`, or with another image encoder.
       RuntimeError: parameters are missing, left over, or of another shape (torch names them).
     """
     folder = Path(folder)
@@ -51,6 +51,9 @@ def load(folder: str | Path) -> Vlm:
         raise ValueError(f"{folder} is no export of vlm-jax: make one with `vlm-jax weights export`")
     if about["system"] != "vlm":
         raise ValueError(f"{folder} is of system {about['system']}: this file holds the network of system vlm")
+    stem = about["config"]["model"]["image_encoder"].get("stem", "patch")
+    if stem != "patch":
+        raise ValueError(f"{folder} sees through a {stem}: this file holds the plain vision transformer (stem=patch)")
     model = Vlm(about, folder / "tokenizer.json")
     model.load_state_dict(to_torch(load_file(folder / "model.safetensors")), strict=True)
     return model.eval()

@@ -81,7 +81,7 @@ def endovit() -> ConfigDict:
 
 
 def tiny() -> ConfigDict:
-    """The encoder of configs/vlm.py:tiny (64 pixels, patch 8) and two decoder layers of width 64.
+    """The encoder of configs/vlm.py:tiny_vit (64 pixels, patch 8) and two decoder layers of width 64.
 
     Command: vlm-jax train --config configs/pretrain/mae.py:tiny --workdir runs/mae --config.data.path=DIR
     Expect: the loss falls from about 1.2; what the encoder is good for is in docs/results/pretraining.md.

@@ -20,7 +20,7 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS
 from vlm_jax.errors import UserError
 
-PRESETS = ("light", "base", "tiny", "micro")
+PRESETS = ("light", "base", "tiny", "tiny_vit", "micro")  # tiny_real needs two data sets
 
 
 @pytest.mark.parametrize("preset", PRESETS)

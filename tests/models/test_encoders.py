@@ -120,6 +120,42 @@ def test_vit_equals_transformers():
     np.testing.assert_allclose(ours, expected, atol=2e-5)
 
 
+def test_the_hybrid_equals_torch():
+    """Places of a convolutional map as tokens, by transformers' layers on a 1 x 1 convolution of the same map."""
+    config = ImageEncoderConfig(width=WIDTH, layers=1, heads=HEADS, mlp=MLP, patch=32, stem="backbone")
+    features = np.random.default_rng(0).normal(0, 1, (2, 3, 3, 24)).astype(np.float32)
+    theirs = transformers.ViTModel(
+        transformers.ViTConfig(
+            hidden_size=WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=HEADS,
+            intermediate_size=MLP,
+            image_size=3,
+            patch_size=1,
+            num_channels=24,
+            layer_norm_eps=1e-6,
+            hidden_act="gelu",
+        ),
+        add_pooling_layer=False,
+    )
+    state = randomised(theirs)
+    projection = find(state, "patch_embeddings.projection.weight")
+    params = {
+        "class_token": state[find(state, "cls_token")].reshape(WIDTH),
+        "position_embedding": state[find(state, "position_embeddings")][0],
+        "patch_embedding": {
+            "kernel": state[projection + ".weight"][:, :, 0, 0].T,
+            "bias": state[projection + ".bias"],
+        },
+        "blocks": {"layer_0": vit_layer(state, 0)},
+        "norm": norm(state, "layernorm"),
+    }
+    ours = jax.jit(ImageEncoder(config, 96).apply)({"params": params}, features)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(features).permute(0, 3, 1, 2)).last_hidden_state.numpy()
+    np.testing.assert_allclose(ours, expected, atol=2e-5)
+
+
 BERT_NAMES = (
     "attention.self.query",
     "attention.self.key",

@@ -40,16 +40,18 @@ def mesh_of(data: int, fsdp: int, tensor: int) -> AbstractMesh:
     return AbstractMesh((data, fsdp, tensor), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 
 
-def test_specs_of_tiny_are_the_golden_ones():
+def test_specs_of_tiny_vit_are_the_golden_ones():
     """UPDATE_GOLDEN=1 rewrites the file; read the difference before committing it."""
-    specs = {name: list(spec) for name, spec in named(partition.param_specs(abstract_params("tiny"))).items()}
+    specs = {name: list(spec) for name, spec in named(partition.param_specs(abstract_params("tiny_vit"))).items()}
     if os.environ.get("UPDATE_GOLDEN"):
         lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(spec)}" for name, spec in sorted(specs.items()))
         GOLDEN.write_text("{\n" + lines + "\n}\n")
     assert specs == json.loads(GOLDEN.read_text())
 
 
-@pytest.mark.parametrize("preset", ["light", "base", "tiny", "micro", "tiny,no_cross_attention", "tiny,tasks=report"])
+@pytest.mark.parametrize(
+    "preset", ["light", "base", "tiny", "tiny_vit", "micro", "tiny,no_cross_attention", "tiny,tasks=report"]
+)
 def test_every_parameter_is_matched_by_exactly_one_rule(preset):
     for name, leaf in named(abstract_params(preset)).items():
         assert len(partition.logical_axes(name, leaf.ndim)) == leaf.ndim

@@ -15,7 +15,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from vlm_jax.config.schema import BackboneConfig, ParallelConfig  # noqa: E402
-from vlm_jax.models.baselines.backbones import make_backbone  # noqa: E402
+from vlm_jax.models.backbones.networks import make_backbone  # noqa: E402
 from vlm_jax.parallel.mesh import make_mesh  # noqa: E402
 from vlm_jax.parallel.partition import batch_sharding, param_shardings  # noqa: E402
 

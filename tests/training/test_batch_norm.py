@@ -16,7 +16,7 @@ import torch
 from flax import linen as nn
 
 from vlm_jax.config.schema import Config, OptimConfig, TrainConfig
-from vlm_jax.models.baselines.convolution import BatchNorm, convolution
+from vlm_jax.models.backbones.convolution import BatchNorm, convolution
 from vlm_jax.training.batch_norm import apply_in_training, frozen_collection, overwrite, running
 from vlm_jax.training.optim import make_optimizer
 from vlm_jax.training.step import accumulate_gradients, micro_batches

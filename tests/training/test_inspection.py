@@ -30,9 +30,10 @@ def test_the_published_sizes_within_one_per_cent(preset, capsys):
     assert sum(int(np.prod(row["shape"])) for row in report["shardings"]) == report["parameters"]
 
 
-def test_tiny_has_about_two_million_parameters():
-    report = inspection.inspect_run(load_config("vlm:tiny"))
-    assert 1.8e6 < report["parameters"] < 2.4e6
+@pytest.mark.parametrize("preset", ["tiny", "tiny_vit"])
+def test_tiny_has_about_two_million_parameters(preset):
+    report = inspection.inspect_run(load_config(f"vlm:{preset}"))
+    assert 1.8e6 < report["parameters"] < 2.6e6
 
 
 def test_counts_and_bytes_are_those_of_real_arrays():

@@ -86,5 +86,5 @@ def test_unknown_presets_are_refused_and_the_others_are_whole(name):
     with pytest.raises(UserError, match="did you mean 'tiny'"):
         load_config(spec + ":tinny")
     assert load_config(spec).system == name
-    mine, vlm = load_config(spec + ":tiny"), load_config("configs/vlm.py:tiny")
+    mine, vlm = load_config(spec + ":tiny"), load_config("configs/vlm.py:tiny_vit")
     assert getattr(mine.model, PARTS[name]) == getattr(vlm.model, PARTS[name])

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from vlm_jax.errors import UserError
-from vlm_jax.models.baselines.backbones import ImageClassifier, make_backbone
+from vlm_jax.models.backbones.networks import ImageClassifier, make_backbone
 from vlm_jax.weights.importer import import_weights
 from vlm_jax.weights.layouts.backbone import CLASSIFIER, section
 

@@ -134,11 +134,17 @@ def test_frames_that_are_not_there(reader, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["tiny", "light", "base"])
+@pytest.mark.parametrize("preset", ["tiny_vit", "light", "base"])
 def test_presets(preset, reader, tmp_path):
     differences = compare(reader, load_config(f"configs/vlm.py:{preset}"), tmp_path / "e", deviation=0.05)
     print(f"{preset}: largest difference of logits {max(differences):.1e}")
     assert max(differences) < 1e-4
+
+
+def test_another_image_encoder_is_refused_with_its_name(reader, tmp_path):
+    export_of(load_config("configs/vlm.py:tiny", {"model.text_encoder.layers": "1"}), tmp_path / "e")
+    with pytest.raises(ValueError, match="sees through a backbone"):
+        reader.load(tmp_path / "e")
 
 
 def test_prompts_are_tokenised_alike(reader, tmp_path):

@@ -19,7 +19,7 @@ Data are random. Each figure is the median of --steps timings after a warm-up, w
 number of them) runs in the same process, turn by turn with ours, after its outputs were found to be the same.
 
 example:
-  vlm-jax bench train --config configs/vlm.py:tiny --peer benchmarks/peers/torch_vlm.py:eager --out tiny.json
+  vlm-jax bench train --config configs/vlm.py:tiny_vit --peer benchmarks/peers/torch_vlm.py:eager --out tiny.json
 """
 
 JOBS = ("train", "decode", "predict", "data", "start")

@@ -24,6 +24,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.landmark_labels": ("activity", "visible"),
     "data.sampling": ("uniform", "class_balanced", "repeat_factor"),
     "eval.calibration": ("none", "temperature", "platt"),
+    "model.image_encoder.stem": ("patch", "backbone"),
     "model.backbone.name": ("resnet18", "resnet50", "efficientnet_lite0", "swin_t"),
     "model.fusion": ("cross_attention", "concat", "pooled", "separate"),
     "model.dtype": ("auto", "float32", "bfloat16"),

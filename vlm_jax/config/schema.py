@@ -48,6 +48,7 @@ class ImageEncoderConfig:
     heads: int = 6
     mlp: int = 1536
     patch: int = 16
+    stem: str = "patch"  # what a token starts as: patch (its pixels) or backbone (a place of model.backbone's map)
     epsilon: float = 1e-6  # of its norms; Hugging Face's ViT and DeiT have 1e-12
     drop_path: float = 0.0
     mean: tuple[float, float, float] = (0.3464, 0.2280, 0.2228)  # EndoViT's normalisation, of values in 0-1
@@ -204,7 +205,9 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class GuardConfig:
-    sigma: float = 6.0  # a gradient norm so many deviations above the window's mean is skipped; 0 = only non-finite
+    sigma: float = (
+        6.0  # a norm so many deviations (of logarithms) above the window's mean is skipped; 0 = only non-finite
+    )
     window: int = 64  # steps whose gradient norms are compared with
     max_skips: int = 4  # steps skipped within a window; one more, and training goes back to the checkpoint before them
     max_rollbacks: int = 3  # in a run; one more ends it

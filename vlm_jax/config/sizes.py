@@ -35,9 +35,19 @@ def size_rules(config: Config) -> Iterator[str]:
             yield f"config key {key!r} ({value}) must be at most {limit_key} ({limit}), the rows of the position table"
 
 
+BACKBONE_STRIDE = 32
+"""Pixels of the image to a place of the last map, of every backbone."""
+
+
 def backbone_rules(config: Config) -> Iterator[str]:
     """Yields one line a problem."""
-    backbone = config.model.backbone
+    backbone, image = config.model.backbone, config.model.image_encoder
+    if image.stem == "backbone":
+        if config.system != "vlm":
+            yield f"config key 'model.image_encoder.stem' must be patch with system={config.system}"
+        elif image.patch != BACKBONE_STRIDE:
+            key = "model.image_encoder.patch"
+            yield f"config key {key!r} must be {BACKBONE_STRIDE} with stem=backbone, got {image.patch}"
     stages = 7 if backbone.name == "efficientnet_lite0" else 4
     depths = backbone.depths
     if depths and (len(depths) != stages or min(depths) < 1):

@@ -47,11 +47,17 @@ class ImageEncoder(nn.Module):
     def __call__(self, image: jax.Array, kept: jax.Array | None = None, *, train: bool = False) -> jax.Array:
         """uint8 (or float in 0-255) [B, H, W, 3] -> tokens [B, 1 + (H / patch)^2, D]; token 0 is the class token.
 
+        With `stem` backbone the argument is a network's last map, [B, H / patch, W / patch, C]: the hybrid of
+        Dosovitskiy et al.
+
         `kept`, int32[B, M]: only these patches are looked at, and [B, 1 + M, D] comes out, in their order.
         """
         c = self.config
         init = initializers.weights(c.width)
-        x = patches(normalise(image, c, self.dtype), c.patch)
+        if c.stem == "backbone":
+            x = image.reshape(image.shape[0], -1, image.shape[-1])
+        else:
+            x = patches(normalise(image, c, self.dtype), c.patch)
         if kept is not None:
             x = jnp.take_along_axis(x, kept[..., None], axis=1)
         x = nn.Dense(c.width, dtype=self.dtype, kernel_init=init, name="patch_embedding")(x)

@@ -13,6 +13,7 @@ from flax import linen as nn
 from vlm_jax.config.schema import ModelConfig
 from vlm_jax.contract import TASKS, TEXT_TASKS
 from vlm_jax.models import initializers
+from vlm_jax.models.backbones.networks import make_backbone
 from vlm_jax.models.decoder import Decoder
 from vlm_jax.models.frames import join_frames
 from vlm_jax.models.fusion import CrossSublayer, masked_mean
@@ -87,6 +88,8 @@ class Vlm(nn.Module):
         c = self.config
         common = {"dtype": self.dtype, "dropout": c.dropout, "attention": c.attention}
         stack = {**common, "remat": c.remat, "scan": c.scan_layers}
+        if c.image_encoder.stem == "backbone":
+            self.backbone = make_backbone(c.backbone, self.dtype, None)
         self.image_encoder = ImageEncoder(c.image_encoder, self.image_size, **stack)
         self.text_encoder = TextEncoder(c.text_encoder, self.vocab_size, **stack)
         image_width, text_width = c.image_encoder.width, c.text_encoder.width
@@ -186,7 +189,10 @@ class Vlm(nn.Module):
     def _image_tokens(self, image: jax.Array, frame_mask: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Tokens of all frames side by side [B, F * P, D] and what of them is seen, bool[B, F * P]."""
         frame_mask = jnp.asarray(frame_mask)
-        tokens = self.image_encoder(image.reshape(-1, *image.shape[2:]), train=train)
+        image = image.reshape(-1, *image.shape[2:])
+        if self.config.image_encoder.stem == "backbone":
+            image = self.backbone(image, train, frame_mask.reshape(-1))
+        tokens = self.image_encoder(image, train=train)
         if self.n_frames > 1:
             places = jnp.tile(self.frame_embedding[: frame_mask.shape[1]].astype(tokens.dtype), (len(frame_mask), 1))
             tokens = tokens + places[:, None]

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vlm_jax.models.baselines.convolution import FROZEN, STATISTICS
+from vlm_jax.models.backbones.convolution import FROZEN, STATISTICS
 from vlm_jax.parallel.partition import param_name
 
 _RUNNING = re.compile(r"(?:.*/)?running_(?:mean|variance)")

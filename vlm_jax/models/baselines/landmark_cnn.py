@@ -12,7 +12,7 @@ from flax import linen as nn
 from vlm_jax.config.schema import BackboneConfig, Config
 from vlm_jax.errors import UserError
 from vlm_jax.models import initializers
-from vlm_jax.models.baselines.backbones import make_backbone, pooled
+from vlm_jax.models.backbones.networks import make_backbone, pooled
 from vlm_jax.models.fusion import masked_mean
 from vlm_jax.models.state import Cache, Memory, Outputs
 

@@ -14,8 +14,8 @@ from flax import linen as nn
 
 from vlm_jax.config.schema import ModelConfig
 from vlm_jax.models import initializers
-from vlm_jax.models.baselines.backbones import make_backbone, pooled
-from vlm_jax.models.baselines.convolution import BatchNorm
+from vlm_jax.models.backbones.convolution import BatchNorm
+from vlm_jax.models.backbones.networks import make_backbone, pooled
 from vlm_jax.models.baselines.gpt2 import Gpt2, KeysValues
 from vlm_jax.models.image_encoder import ImageEncoder
 

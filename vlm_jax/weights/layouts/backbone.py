@@ -11,13 +11,13 @@ import numpy as np
 
 from vlm_jax.config.schema import BackboneConfig
 from vlm_jax.errors import UserError
-from vlm_jax.models.baselines.backbones import ImageClassifier
+from vlm_jax.models.backbones.networks import ImageClassifier
 from vlm_jax.weights.layouts import transforms as t
 from vlm_jax.weights.rules import Arrays, Layout, Rule
 
 PART = "backbone"
 CLASSIFIER = "image_classifier"
-"""The part of the layouts that keep the classifier: `models.baselines.backbones.ImageClassifier`."""
+"""The part of the layouts that keep the classifier: `models.backbones.networks.ImageClassifier`."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BATCHES = (r".*num_batches_tracked", "torch's count of batches: with a fixed momentum nothing reads it")
 HEAD = "the source's own classifier"

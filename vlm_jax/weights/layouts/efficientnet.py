@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from vlm_jax.models.baselines.efficientnet import STAGES, scaled
+from vlm_jax.models.backbones.efficientnet import STAGES, scaled
 from vlm_jax.weights.layouts.backbone import BATCHES, PART, batch_norm, conv, layouts
 from vlm_jax.weights.rules import Arrays, Rule
 

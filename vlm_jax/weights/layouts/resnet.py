@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from vlm_jax.models.baselines.resnet import DEPTHS, STEM
+from vlm_jax.models.backbones.resnet import DEPTHS, STEM
 from vlm_jax.weights.layouts.backbone import BATCHES, IMAGENET, PART, batch_norm, conv, layouts, stage_depths
 from vlm_jax.weights.rules import Arrays, Rule
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vlm_jax.models.baselines.swin import DEPTHS, HEADS, PATCH, WIDTH
+from vlm_jax.models.backbones.swin import DEPTHS, HEADS, PATCH, WIDTH
 from vlm_jax.weights.layouts import transforms as t
 from vlm_jax.weights.layouts.backbone import IMAGENET, PART, layouts, stage_depths
 from vlm_jax.weights.rules import Arrays, Rule, Transform

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vlm_jax.config.schema import BackboneConfig
-from vlm_jax.models.baselines.convolution import BatchNorm, convolution
+from vlm_jax.models.backbones.convolution import BatchNorm, convolution
 from vlm_jax.models.image_encoder import normalise
 from vlm_jax.models.layers import drop_branches
 

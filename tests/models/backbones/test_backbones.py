@@ -12,9 +12,9 @@ import pytest
 
 from vlm_jax.config.schema import BackboneConfig
 from vlm_jax.errors import UserError
-from vlm_jax.models.baselines.backbones import ImageClassifier, make_backbone
-from vlm_jax.models.baselines.efficientnet import scaled
-from vlm_jax.models.baselines.swin import relative_index, shift_mask
+from vlm_jax.models.backbones.efficientnet import scaled
+from vlm_jax.models.backbones.networks import ImageClassifier, make_backbone
+from vlm_jax.models.backbones.swin import relative_index, shift_mask
 from vlm_jax.parallel.partition import param_name
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

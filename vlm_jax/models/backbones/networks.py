@@ -10,9 +10,9 @@ from flax import linen as nn
 
 from vlm_jax.config.schema import BackboneConfig
 from vlm_jax.errors import UserError
-from vlm_jax.models.baselines.efficientnet import EfficientNetLite
-from vlm_jax.models.baselines.resnet import ResNet
-from vlm_jax.models.baselines.swin import Swin
+from vlm_jax.models.backbones.efficientnet import EfficientNetLite
+from vlm_jax.models.backbones.resnet import ResNet
+from vlm_jax.models.backbones.swin import Swin
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet18": ResNet,

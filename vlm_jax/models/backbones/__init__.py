@@ -1,0 +1,1 @@
+"""Image networks that baselines and the hybrid image encoder see through."""
