@@ -68,7 +68,8 @@ def test_layer_equals_torch_with_prompt_and_image_as_one_memory():
 
     @jax.jit
     def run(x, prompts, image):
-        memory = ours.apply(variables, prompts, image, method="project")
+        joined = jnp.concatenate([prompts.reshape(b, r * s, WIDTH), image], axis=1)
+        memory = ours.apply(variables, joined, r, s, method="project")
         return ours.apply(variables, x, memory, prompt_mask, image_mask)
 
     out = np.asarray(run(x, prompts, image))

@@ -86,9 +86,10 @@ def test_what_a_mesh_leaves_whole_is_named_with_the_reason():
     assert found[128]["undivided"] == [] and "image_encoder/class_token" in found[128]["by rule"]
     assert found[256]["by rule"] == found[128]["by rule"]
     widths = {name: leaf.shape for name, leaf in named(params).items()}
-    assert "text_encoder/word_embedding" in found[256]["undivided"]
-    assert all(set(widths[name]) & {384} for name in found[256]["undivided"]), "256 does not divide 384"
-    assert len(found[256]["undivided"]) + len(found[256]["by rule"]) == len(widths)
+    kernels = {name for name in widths if "attention/" in name and name.endswith("kernel")}
+    assert kernels < set(found[256]["undivided"])
+    assert all(size % 256 for name in found[256]["undivided"] for size in widths[name]), "256 divides no side"
+    assert len(found[256]["undivided"]) + len(found[256]["by rule"]) < len(widths), "the rest is split"
 
 
 def test_a_parameter_without_a_rule_is_named():
@@ -126,6 +127,19 @@ def test_dimensions_that_do_not_divide_stay_whole():
     assert shardings["text_encoder/word_embedding"].spec == PartitionSpec(None, None)
     assert shardings["token_bias"].spec == PartitionSpec(None)
     assert shardings["image_encoder/blocks/layer_0/mlp/up/kernel"].spec == PartitionSpec(None, "tensor")
+
+
+def test_fsdp_splits_another_side_where_it_does_not_divide_the_first():
+    shardings = named(partition.param_shardings(mesh_of(1, 256, 1), abstract_params("light")))
+    assert shardings["text_encoder/word_embedding"].spec == PartitionSpec("fsdp", None), "30,720 rows, not 384 columns"
+    assert shardings["image_encoder/blocks/layer_0/mlp/up/kernel"].spec == PartitionSpec(None, "fsdp")
+    assert shardings["image_encoder/norm/scale"].spec == PartitionSpec(None), "no rule splits it: it stays whole"
+    with_tensor = named(partition.param_shardings(mesh_of(1, 256, 2), abstract_params("light")))
+    assert with_tensor["text_encoder/word_embedding"].spec == PartitionSpec("tensor", None), "a side has one axis"
+    scanned = abstract_params("light", **{"model.scan_layers": "true", "model.image_encoder.layers": "256"})
+    shardings = named(partition.param_shardings(mesh_of(1, 256, 1), scanned))
+    name = "image_encoder/blocks/layers/attention/query/kernel"
+    assert "fsdp" not in shardings[name].spec, "layers are a loop, which splits nothing"
 
 
 def test_heads_that_do_not_divide_are_one_line():

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vlm_jax.models import initializers
+from vlm_jax.parallel.copies import TensorCopies, heads_of_copies, tensor_copies
 
 MASKED = -1e30  # in place of a masked score; finite, so that a fully masked row stays free of NaN
 
@@ -95,9 +96,31 @@ def _attend_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.
     return _zero_empty_rows(out, mask)
 
 
-def heads_projection(width: int, heads: int, dtype: jnp.dtype, name: str | None = None) -> nn.DenseGeneral:
+class HeadsProjection(nn.Module):
+    """[..., D_in] or copies of it -> [..., N, H]: kernel f32[D_in, N, H] and bias, as `nn.DenseGeneral` has them."""
+
+    heads: int
+    head_width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array | TensorCopies) -> jax.Array:
+        d = (x.array if isinstance(x, TensorCopies) else x).shape[-1]
+        shape = (self.heads, self.head_width)
+        kernel = self.param("kernel", self._init, (d, *shape)).astype(self.dtype)
+        bias = self.param("bias", initializers.zeros, shape).astype(self.dtype)
+        if isinstance(x, TensorCopies):
+            return heads_of_copies(TensorCopies(x.array.astype(self.dtype)), kernel) + bias
+        return jax.lax.dot_general(x.astype(self.dtype), kernel, (((x.ndim - 1,), (0,)), ((), ()))) + bias
+
+    def _init(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        flat = (shape[0], self.heads * self.head_width)  # DenseGeneral draws a matrix, and a seed means the same
+        return initializers.weights(flat[1])(key, flat).reshape(shape)
+
+
+def heads_projection(width: int, heads: int, dtype: jnp.dtype, name: str | None = None) -> HeadsProjection:
     """[..., D_in] -> [..., heads, width / heads]; kernel f32[D_in, N, H]."""
-    return nn.DenseGeneral((heads, width // heads), dtype=dtype, kernel_init=initializers.weights(width), name=name)
+    return HeadsProjection(heads, width // heads, dtype, name=name)
 
 
 class Attention(nn.Module):
@@ -116,11 +139,13 @@ class Attention(nn.Module):
             self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=initializers.weights(self.width)
         )
 
-    def keys_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def keys_values(self, memory: jax.Array | TensorCopies) -> tuple[jax.Array, jax.Array]:
         """[..., L, D_memory] -> keys and values [..., L, N, H]."""
+        memory = tensor_copies(memory)
         return self.key(memory), self.value(memory)
 
     def __call__(self, x: jax.Array, memory: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
         """x [B, Q, D] attends to memory [B, L, D_memory] (itself if None); mask broadcastable to [B, N, Q, L]."""
-        key, value = self.keys_values(x if memory is None else memory)
-        return self.out(attend(self.query(x), key, value, mask, self.implementation))
+        shared = tensor_copies(x) if memory is None else x
+        key, value = self.keys_values(shared if memory is None else memory)
+        return self.out(attend(self.query(shared), key, value, mask, self.implementation))

@@ -15,6 +15,7 @@ from vlm_jax.models import initializers
 from vlm_jax.models.attention import Attention, attend, attend_to_both
 from vlm_jax.models.layers import PRE_NORM_EPSILON, Mlp, layer_norm
 from vlm_jax.models.state import Cache, LayerMemory, Memory
+from vlm_jax.parallel.copies import TensorCopies, tensor_copies
 from vlm_jax.parallel.partition import constrain_batch
 
 
@@ -37,9 +38,14 @@ class DecoderLayer(nn.Module):
         self.mlp = Mlp(self.width, self.mlp_width, self.dtype)
         self.drop = nn.Dropout(self.dropout)
 
-    def project(self, prompts: jax.Array, image: jax.Array) -> LayerMemory:
-        """Prompts [B, R, S, D] and image [B, P, D] through the one key and value projection of the cross-attention."""
-        return LayerMemory(*self.cross_attention.keys_values(prompts), *self.cross_attention.keys_values(image))
+    def project(self, memory: jax.Array | TensorCopies, r: int, s: int) -> LayerMemory:
+        """Prompts and image [B, R * S + P, D] through the one key and value projection of the cross-attention."""
+        parts = []
+        for array in self.cross_attention.keys_values(memory):
+            prompts = array[:, : r * s].reshape(array.shape[0], r, s, *array.shape[2:])
+            parts.append((prompts, array[:, r * s :]))
+        (prompt_keys, image_keys), (prompt_values, image_values) = parts
+        return LayerMemory(prompt_keys, prompt_values, image_keys, image_values)
 
     def __call__(
         self, x: jax.Array, memory: LayerMemory, prompt_mask: jax.Array, image_mask: jax.Array, train: bool = False
@@ -104,8 +110,13 @@ class Decoder(nn.Module):
         self.embedding_dropout = nn.Dropout(self.dropout)
 
     def project(self, prompts: jax.Array, image: jax.Array) -> tuple[LayerMemory, ...]:
-        """Prompts [B, R, S, D] and image [B, P, D] -> what each layer attends to."""
-        return tuple(layer.project(prompts, image) for layer in self.layers)
+        """Prompts [B, R, S, D] and image [B, P, D] -> what each layer attends to.
+
+        Side by side, and for all layers the same: on a mesh what is sent for them is sent once.
+        """
+        b, r, s, d = prompts.shape
+        memory = tensor_copies(jnp.concatenate([prompts.reshape(b, r * s, d), image], axis=1))
+        return tuple(layer.project(memory, r, s) for layer in self.layers)
 
     def __call__(self, x: jax.Array, memory: Memory, *, train: bool = False) -> jax.Array:
         """Word embeddings of the shifted targets [B, R, T, D] -> hidden states [B, R, T, D]."""

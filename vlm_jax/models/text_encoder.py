@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,6 +11,7 @@ from flax import linen as nn
 from vlm_jax.config.schema import TextEncoderConfig
 from vlm_jax.models import initializers
 from vlm_jax.models.layers import BERT_EPSILON, Stack, layer_norm
+from vlm_jax.parallel.copies import over_shards, row_copies
 
 
 class TextEncoder(nn.Module):
@@ -30,6 +33,7 @@ class TextEncoder(nn.Module):
         c = self.config
         init = initializers.weights(c.width)
         self.word_embedding = self.param("word_embedding", init, (self.vocab_size, c.width))
+        self.word_copies = row_copies(self.word_embedding)
         self.position_embedding = self.param("position_embedding", init, (c.positions, c.width))
         if c.token_types:
             self.token_type_embedding = self.param("token_type_embedding", init, (c.token_types, c.width))
@@ -57,9 +61,18 @@ class TextEncoder(nn.Module):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """int32[...] -> word embeddings [..., D]."""
-        return jnp.take(self.word_embedding, tokens, axis=0).astype(self.dtype)
+        return self._with_table(lambda table, ids: jnp.take(table, ids, axis=0).astype(self.dtype), tokens)
 
     def token_logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> f32[..., V]: the product with the word embedding (weight tying; Press and Wolf 2017)."""
-        table = self.word_embedding.astype(self.dtype)
-        return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+
+        def product(table: jax.Array, x: jax.Array) -> jax.Array:
+            return jnp.einsum("...d,vd->...v", x, table.astype(self.dtype), preferred_element_type=jnp.float32)
+
+        return self._with_table(product, hidden)
+
+    def _with_table(self, fn: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+        """fn(word embedding, x); on a mesh shard by shard, so that its gradient is sent once and not at each use."""
+        if self.word_copies is None or x.shape[0] % self.word_copies.shape[0]:
+            return fn(self.word_embedding, x)
+        return over_shards(fn, self.word_copies, x)

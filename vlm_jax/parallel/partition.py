@@ -1,7 +1,8 @@
 """How parameters and batches lie on a mesh: two small tables, names -> logical axes and logical axes -> mesh axes.
 
 A dimension that its mesh axis does not divide is left whole (replicated), except `heads` and `mlp`: whoever asks for
-tensor parallelism asks for those to be split, so there it is an error.
+tensor parallelism asks for those to be split, so there it is an error. Where `fsdp` does not divide the dimension that
+the tables name, it splits the largest other one that it divides.
 """
 
 from __future__ import annotations
@@ -138,11 +139,22 @@ def param_shardings(mesh: Mesh, abstract_params: Any) -> Any:
     """
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        name = param_name(path)
-        axes = logical_axes(name, len(leaf.shape))
-        return NamedSharding(mesh, PartitionSpec(*map(_splitter(mesh, name), axes, leaf.shape)))
+        return NamedSharding(mesh, PartitionSpec(*_mesh_axes(mesh, param_name(path), leaf.shape)))
 
     return jax.tree_util.tree_map_with_path(sharding, abstract_params)
+
+
+def _mesh_axes(mesh: Mesh, name: str, shape: tuple[int, ...]) -> list[str | None]:
+    """For each dimension of a parameter the mesh axis that splits it."""
+    axes = logical_axes(name, len(shape))
+    found = list(map(_splitter(mesh, name), axes, shape))
+    if "fsdp" in found or "fsdp" not in [MESH_AXES[axis] for axis in axes]:
+        return found
+    free = [i for i, axis in enumerate(found) if axis is None or mesh.shape[axis] == 1]
+    for i in sorted(free, key=lambda i: -shape[i]):
+        if axes[i] != "layers" and shape[i] % mesh.shape["fsdp"] == 0:
+            return [*found[:i], "fsdp", *found[i + 1 :]]
+    return found
 
 
 def _splitter(mesh: Mesh, name: str) -> Any:
@@ -174,7 +186,7 @@ def left_whole(mesh: Mesh, abstract_params: Any) -> dict[str, list[str]]:
         name = param_name(path)
         axes = logical_axes(name, len(leaf.shape))
         wanted = [MESH_AXES[axis] for axis in axes if mesh.shape.get(MESH_AXES[axis], 1) > 1]
-        split = [axis for axis in map(_splitter(mesh, name), axes, leaf.shape) if mesh.shape.get(axis, 1) > 1]
+        split = [axis for axis in _mesh_axes(mesh, name, leaf.shape) if mesh.shape.get(axis, 1) > 1]
         if not split:
             found["undivided" if wanted else "by rule"].append(name)
     return found

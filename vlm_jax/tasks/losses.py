@@ -102,17 +102,25 @@ def prior_log_odds(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     return np.log((np.asarray(positives, np.float64) + 1) / (np.asarray(negatives, np.float64) + 1)).astype(np.float32)
 
 
-def smoothed_cross_entropy(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
+def smoothed_cross_entropy(
+    logits: jax.Array, targets: jax.Array, smoothing: float, n_tokens: int | None = None
+) -> jax.Array:
     """Cross-entropy with label smoothing over the whole vocabulary (Szegedy et al. 2016), of each token.
 
     Args:
-      logits: f32[..., V], real vocabulary only.
+      logits: f32[..., V].
       targets: int32[...].
-      smoothing: share of the probability spread evenly over V.
+      smoothing: share of the probability spread evenly over the real vocabulary.
+      n_tokens: size of the real vocabulary; logits beyond it are masked (so low that their probability is 0).
+        None = V.
 
     Returns:
       f32[...].
     """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
     picked = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
-    return -(1.0 - smoothing) * picked - smoothing * log_probabilities.mean(axis=-1)
+    v = logits.shape[-1]
+    if n_tokens is None or n_tokens >= v:
+        return -(1.0 - smoothing) * picked - smoothing * log_probabilities.mean(axis=-1)
+    real = jnp.where(jnp.arange(v) < n_tokens, log_probabilities, 0.0)
+    return -(1.0 - smoothing) * picked - smoothing * real.sum(axis=-1) / n_tokens

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vlm_jax.contract import Batch
+from vlm_jax.parallel.copies import axis_size
 from vlm_jax.tasks.base import LossContext, MetricState, task_slot
 from vlm_jax.tasks.losses import smoothed_cross_entropy
 
@@ -22,8 +23,10 @@ class TextTask:
 
     def loss_sum(self, outputs: Any, batch: Batch, context: LossContext) -> tuple[jax.Array, MetricState]:
         targets, mask = self._targets(batch)
-        logits = outputs.token_logits[:, context.text_tasks.index(self.name), :, : context.n_tokens]
-        losses = smoothed_cross_entropy(logits, targets, context.config.label_smoothing)
+        logits = outputs.token_logits[:, context.text_tasks.index(self.name)]
+        if axis_size("tensor") == 1:  # else a cut would go across the shards of the vocabulary, and be sent
+            logits = logits[..., : context.n_tokens]
+        losses = smoothed_cross_entropy(logits, targets, context.config.label_smoothing, context.n_tokens)
         correct = (logits.argmax(axis=-1) == targets) * mask
         total = (losses * mask).sum()
         return total, {"loss": (total, mask.sum()), "token_accuracy": (correct.sum(), mask.sum())}
