@@ -71,7 +71,8 @@ def collectives(hlo: str) -> list[Collective]:
     """Every collective of an optimised module in which more than one device takes part.
 
     An all-reduce whose computation is named all-reduce-scatter (TPU), or whose only use is a dynamic-slice of the same
-    or a fusion's (the form that CPU leaves, and GPU compilers rewrite), is counted as the reduce-scatter that it is.
+    or a fusion's (the form that CPU leaves, and GPU compilers rewrite), is counted as the reduce-scatter that it is;
+    of several arrays reduced together each for itself.
 
     Raises:
       ValueError: the text has no entry computation.
@@ -123,6 +124,7 @@ def _called(text: str) -> Iterator[str]:
 def _of_computation(
     name: str, lines: list[tuple[str, str]], bodies: dict[str, list[tuple[str, str]]], times: int
 ) -> Iterator[Collective]:
+    uses = _Uses(bodies)
     for instruction, text in lines:
         operation = _OPERATION.search(text)
         kind = operation[1].removesuffix("-start") if operation else ""
@@ -137,32 +139,72 @@ def _of_computation(
         if kind == "reduce-scatter":
             n = len(groups[0]) if groups else 1
             arrays = tuple((dtype, (n, *shape)) for dtype, shape in arrays)
-        if kind == "all-reduce" and ("all-reduce-scatter" in name or _only_sliced(instruction, lines, bodies)):
-            kind = "reduce-scatter"
         source = found[1] if (found := _FROM.search(text)) else ""
-        yield Collective(kind, arrays, groups, times, source)
+        if kind != "all-reduce":
+            yield Collective(kind, arrays, groups, times, source)
+            continue
+        sliced = ["all-reduce-scatter" in name or uses.only_sliced(name, instruction, i) for i in range(len(arrays))]
+        for kind, wanted in (("all-reduce", False), ("reduce-scatter", True)):
+            if some := tuple(array for array, found in zip(arrays, sliced, strict=True) if found is wanted):
+                yield Collective(kind, some, groups, times, source)
 
 
-def _only_sliced(instruction: str, lines: list[tuple[str, str]], bodies: dict[str, list[tuple[str, str]]]) -> bool:
-    """Whether each device goes on with only its part of the instruction's result."""
-    uses = [text for _, text in lines if re.search(rf"(?<![\w.\-]){re.escape(instruction)}(?![\w.\-])", text)]
-    return bool(uses) and all(_slices(instruction, use, bodies) for use in uses)
+class _Uses:
+    """Who reads an instruction's result, and whether each device goes on with only its part of it."""
+
+    def __init__(self, bodies: dict[str, list[tuple[str, str]]]):
+        self._bodies = bodies
+        self._index: dict[str, dict[str, list[tuple[str, str]]]] = {}
+
+    def only_sliced(self, computation: str, instruction: str, element: int = 0) -> bool:
+        """Of the result, or of one element of a result of several arrays."""
+        uses = self._of(computation).get(instruction, [])
+        if len(uses) == 1 and "-done(" in uses[0][1]:
+            return self.only_sliced(computation, uses[0][0], element)
+        elements = [name for name, text in uses if f", index={element}" == _element_of(text)]
+        if elements:
+            return all(self.only_sliced(computation, name) for name in elements)
+        return bool(uses) and all(self._slices(instruction, text) for _, text in uses)
+
+    def _of(self, computation: str) -> dict[str, list[tuple[str, str]]]:
+        """{instruction: [(who reads it, its text)]} of a computation, read once."""
+        if computation not in self._index:
+            lines = self._bodies.get(computation, [])
+            index: dict[str, list[tuple[str, str]]] = {name: [] for name, _ in lines}
+            for name, text in lines:
+                for word in set(_operands(text)) & index.keys():
+                    index[word].append((name, text))
+            self._index[computation] = index
+        return self._index[computation]
+
+    def _slices(self, instruction: str, use: str) -> bool:
+        operation, operands = _OPERATION.search(use), _operands(use)
+        if operation is None:
+            return False
+        if operation[1] == "dynamic-slice":
+            return operands[0] == instruction
+        if operation[1] != "fusion":
+            return False
+        called = next(_called(use), "")
+        inner = self._bodies.get(called, [])
+        place = [i for i, operand in enumerate(operands) if operand == instruction]
+        parameters = [n for n, text in inner for i in place if re.search(rf"\bparameter\({i}\)", text)]
+        return bool(parameters) and all(self.only_sliced(called, parameter) for parameter in parameters)
 
 
-def _slices(instruction: str, use: str, bodies: dict[str, list[tuple[str, str]]]) -> bool:
-    operation = _OPERATION.search(use)
+def _operands(text: str) -> list[str]:
+    """Names of what an instruction reads, in order."""
+    operation = _OPERATION.search(text)
     if operation is None:
-        return False
-    operands = [part.strip().split(" ")[-1].lstrip("%") for part in use[operation.end() :].split(")")[0].split(",")]
-    if operation[1] == "dynamic-slice":
-        return operands[0] == instruction
-    if operation[1] != "fusion":
-        return False
-    called = next(_called(use), "")
-    inner = bodies.get(called, [])
-    place = [i for i, operand in enumerate(operands) if operand == instruction]
-    parameters = [n for n, text in inner for i in place if re.search(rf"\bparameter\({i}\)", text)]
-    return bool(parameters) and all(_only_sliced(parameter, inner, bodies) for parameter in parameters)
+        return []
+    inside = text[operation.end() :].split(")")[0]
+    return [part.strip().split(" ")[-1].lstrip("%") for part in inside.split(",")]
+
+
+def _element_of(text: str) -> str:
+    """ ", index=3" of a get-tuple-element, else ""."""
+    found = re.search(r"get-tuple-element\([^)]*\)(, index=\d+)", text)
+    return found[1] if found else ""
 
 
 def _groups(text: str) -> tuple[tuple[int, ...], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,11 +58,11 @@ def sizes(config: Config) -> tuple[int, int]:
     return DEFAULT_LANDMARKS, min(vocabulary, config.model.vocab_size or vocabulary)
 
 
-def make_subject(config: Config) -> Subject:
-    """Builds the run's shapes with eval_shape only."""
+def make_subject(config: Config, devices: Sequence[Any] | None = None) -> Subject:
+    """Builds the run's shapes with eval_shape only, on a mesh of `devices` (default: all there are)."""
     n_landmarks, n_tokens = sizes(config)
     model = build_model(config, n_landmarks, n_tokens)
-    mesh = make_mesh(config.parallel)
+    mesh = make_mesh(config.parallel, devices)
     abstract = jax.eval_shape(
         lambda key: build_state(config, model, lambda params: make_optimizer(config, params), key),
         jax.random.key(config.seed),
