@@ -47,10 +47,12 @@ def roofline(rows: list[dict[str, Any]]) -> str:
     ]
     for found in rows:
         row, e = found["row"], found["estimate"]
-        times = " | ".join(f"{1e3 * e[key]:,.0f} ms" for key in ("arithmetic", "memory", "network", "step"))
+        kinds = ("arithmetic", "memory", "network", "step")
+        times = " | ".join(f"{1e3 * e[key]:,.0f} ms" if key in e else "-" for key in kinds)
+        mfu = f"{e['mfu']:.0%}" if "mfu" in e else "-"
         lines.append(
             f"| {row['preset']} | {mesh(row)} | {row['chip']}, {row['dtype']} | "
-            f"{found['memory']['peak'] / 1e9:.1f} GB | {e['memory_share']:.0%} | {times} | {e['mfu']:.0%} |"
+            f"{found['memory']['peak'] / 1e9:.1f} GB | {e['memory_share']:.0%} | {times} | {mfu} |"
         )
     return "**Estimates, not measurements**: no step of these was run.\n\n" + "\n".join(lines)
 
@@ -77,9 +79,7 @@ def about(rows: list[dict[str, Any]]) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
         machine = f"{found['machine']['cpu']}, {found['machine']['cores']} core(s)"
         seen.setdefault(f"{found['date']}, {machine}; {versions}", []).append(found["compile_seconds"])
-    return "\n".join(
-        f"Compiled {where}; {min(seconds):.0f} to {max(seconds):.0f} s a row." for where, seconds in seen.items()
-    )
+    return "\n".join(f"Compiled {where}; at most {max(seconds):.0f} s a row." for where, seconds in seen.items())
 
 
 def mesh(row: dict[str, Any]) -> str:
@@ -89,7 +89,9 @@ def mesh(row: dict[str, Any]) -> str:
 
 def devices(row: dict[str, Any]) -> str:
     """How many, and what stood for them."""
-    return f"{row['devices']} {'TPU ' + row['topology'] if row['topology'] else 'fake'}"
+    settings = ", ".join(f"`{key}={value}`" for key, value in row["settings"])
+    kind = f"TPU {row['topology']}" if row["topology"] else "fake"
+    return f"{row['devices']} {kind}" + (f", {settings}" if settings else "")
 
 
 def mb(n: float) -> str:

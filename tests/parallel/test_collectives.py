@@ -55,6 +55,14 @@ def test_groups_in_every_notation_and_the_trips_of_a_loop(groups, expected):
     assert one.sent == pytest.approx(2 * (n - 1) / n * 128 * 12)
 
 
+def test_the_trips_of_a_loop_without_a_note_are_its_bound():
+    noted = ', backend_config={"known_trip_count":{"n":"12"}}'
+    bound = "%bound = s32[] constant(7)\n  ROOT %less = pred[] compare(%i, %bound), direction=LT"
+    text = program().replace(noted, "").replace("ROOT %less = pred[] constant(true)", bound)
+    assert [one.times for one in collectives(text)] == [7]
+    assert [one.times for one in collectives(program().replace(noted, ""))] == [1], "nothing tells"
+
+
 @pytest.mark.parametrize(
     ("line", "kind", "sent"),
     [

@@ -62,6 +62,17 @@ def test_parameters_by_hand():
     }
 
 
+def test_gradients_of_products_are_sent_in_the_type_of_activations():
+    mesh = {"data": 2, "fsdp": 1, "tensor": 1}
+    params = {
+        "text_encoder": {"word_embedding": abstract((4, 2), mesh)},  # 32 bytes in float32
+        "kernel": abstract((3, 5), mesh),  # 30 in bfloat16
+        "scale": abstract((5,), mesh),  # 20 in float32
+    }
+    found = by_kind(parameter_terms(params, mesh, {}, item=2))
+    assert found == {("all-reduce", "data"): pytest.approx(32 + 30 + 20)}
+
+
 def test_activations_by_hand():
     config = load_config("vlm:micro", TOY)
     terms = list(activation_terms(build_model(config, 5, 10), config, {"data": 1, "fsdp": 1, "tensor": 2}, 3))

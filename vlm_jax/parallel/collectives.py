@@ -108,12 +108,25 @@ def _executions(bodies: dict[str, list[tuple[str, str]]], hlo: str) -> dict[str,
     def visit(name: str, n: int) -> None:
         times[name] = times.get(name, 0) + n
         for _, text in bodies.get(name, ()):
-            trips = int(found[1]) if (found := _TRIPS.search(text)) else 1
+            trips = _trips(text, bodies)
             for called in _called(text):
                 visit(called, n * trips)
 
     visit(entry[1], 1)
     return times
+
+
+def _trips(text: str, bodies: dict[str, list[tuple[str, str]]]) -> int:
+    """Of a loop, by its own note or, where the compiler leaves none (TPU), by the bound of its condition; else 1."""
+    if found := _TRIPS.search(text):
+        return int(found[1])
+    condition = re.search(r"\bcondition=%?([\w.\-]+)", text)
+    lines = dict(bodies.get(condition[1], [])) if condition else {}
+    for line in lines.values():
+        if re.search(r"\bcompare\(.*direction=LT", line):
+            bounds = [re.search(r"\bconstant\((\d+)\)", lines.get(name, "")) for name in _operands(line)]
+            return next((int(bound[1]) for bound in bounds if bound), 1)
+    return 1
 
 
 def _called(text: str) -> Iterator[str]:

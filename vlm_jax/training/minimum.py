@@ -14,6 +14,7 @@ the states that it is multiplied with; the softmax over split rows three numbers
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ from vlm_jax.training.inspection import Subject
 
 _FACTOR = {"all-reduce": 2, "reduce-scatter": 1, "all-gather": 1}
 _F32 = 4
+_WIDE = r"text_encoder/word_embedding|landmark_head/.*"
+"""Whose gradients are added up in float32 whatever the activations are."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,28 @@ def minimum(subject: Subject, batch_size: int) -> list[Term]:
         raise UserError(
             f"{config.name}: the least traffic is known of system vlm with fusion=cross_attention and without remat"
         )
-    terms = list(parameter_terms(subject.abstract.params, mesh, rows_read(config)))
+    terms = list(parameter_terms(subject.abstract.params, mesh, rows_read(config), subject.model.dtype.itemsize))
     if mesh["tensor"] > 1:
         terms += activation_terms(subject.model, config, mesh, batch_size // (mesh["data"] * mesh["fsdp"]))
     return [term for term in terms if term.sent]
 
 
-def parameter_terms(params: Any, mesh: Mapping[str, int], rows: Mapping[str, int]) -> Iterator[Term]:
-    """Of a tree of abstract parameters with shardings; `rows` has those read of tables that are not read whole."""
+def parameter_terms(params: Any, mesh: Mapping[str, int], rows: Mapping[str, int], item: int = _F32) -> Iterator[Term]:
+    """Of a tree of abstract parameters with shardings.
+
+    Args:
+      params: float32, with shardings.
+      mesh: {axis: size}.
+      rows: those read of tables that are not read whole.
+      item: bytes of an activation: what enters products in that type is gathered, and its gradient reduced, in it.
+    """
     data, fsdp = mesh["data"], mesh["fsdp"]
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         name = param_name(path)
         axes = [axis for axis in leaf.sharding.spec if axis is not None]
         share = rows[name] / leaf.shape[0] if name in rows else 1.0
-        size = math.prod(leaf.shape) * leaf.dtype.itemsize * share / math.prod(mesh[a] for a in axes if a != "fsdp")
+        width = item if len(leaf.shape) > 1 and not re.fullmatch(_WIDE, name) else leaf.dtype.itemsize
+        size = math.prod(leaf.shape) * width * share / math.prod(mesh[a] for a in axes if a != "fsdp")
         if "fsdp" not in axes:
             yield _term(name, "all-reduce", ("data", "fsdp"), mesh, size)
             continue
