@@ -1,6 +1,7 @@
 """A training run with one slow spot planted in it: `python planted.py PLANT train ARGUMENTS...`, for test_doctor.py.
 
-Plants change the program or its surroundings, never the ledger. Those of PLANTS were known when `doctor` was written.
+Plants change the program or its surroundings, never the ledger. Those of PLANTS were known when `doctor` was written,
+but for host_work and slow_prompts, which were chosen afterwards.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 import jax
 
 from vlm_jax import cli
-from vlm_jax.data import run_data, store
+from vlm_jax.data import collate, run_data, store
 from vlm_jax.training import loop, step
 
 DELAY = float(os.environ.get("PLANT_SECONDS", "0.1"))
@@ -66,6 +67,19 @@ def host_work() -> None:
     loop.Loop._one_step = looking
 
 
+def slow_prompts() -> None:
+    """Work on the texts of every record, as a slow tokenizer or a heavy augmentation has it."""
+    prepare = collate.Collator.row
+
+    def heavy(*args, **keywords):
+        end = time.thread_time() + DELAY
+        while time.thread_time() < end:
+            pass
+        return prepare(*args, **keywords)
+
+    collate.Collator.row = heavy
+
+
 def slow_process() -> None:
     """A delay before every image, on process 1 alone."""
     if os.environ.get("JAX_PROCESS_ID") == "1":
@@ -78,6 +92,7 @@ PLANTS = {
     "slow_decode": slow_decode,
     "host_sync": host_sync,
     "host_work": host_work,
+    "slow_prompts": slow_prompts,
     "slow_process": slow_process,
 }
 

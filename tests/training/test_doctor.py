@@ -92,6 +92,14 @@ def test_a_callback_in_the_step_is_a_host_sync(tmp_path):
     assert names(report) == ["host sync"] and "2 places" in report["findings"][0]["evidence"]
 
 
+def test_threads_of_frequent_saves_are_no_host_sync(tmp_path):
+    saves = [phase("save", 4.0), phase("evaluation", 6.0)] * 2
+    report = doctor.diagnose(write(tmp_path, [START, COMPILE, *laps(10, host=4.0), *saves]))
+    assert names(report) == ["frequent saves"]
+    report = doctor.diagnose(write(tmp_path, [START, COMPILE | {"callbacks": 1}, *laps(10, host=4.0), *saves]))
+    assert names(report) == ["host sync", "frequent saves"], "a callback is one whatever else there is"
+
+
 def test_one_slow_process_is_told_from_slow_data(tmp_path):
     write(tmp_path, [START, COMPILE, *laps(10)])
     workdir = write(tmp_path, [START, COMPILE, *laps(10, data_wait=6.0, read=20.0)], process=1)
@@ -184,7 +192,9 @@ PLANTS = {
     "host sync in the step": ("host_sync", {}, "host sync"),
     "frequent saves": ("healthy", {"checkpoint.every": 2}, "frequent saves"),
     "one slow process": ("slow_process", {"train.batch_size": 16}, "slow process"),
+    # Chosen after the doctor was written:
     "host work between steps": ("host_work", {"train.batch_size": 8}, "host sync"),
+    "slow prompts": ("slow_prompts", {"train.batch_size": 8}, "slow preparation"),
 }
 
 

@@ -18,8 +18,8 @@ DATA_LIMIT = 0.15
 """Share of the laps from which waiting for data is named: where CPUs train, they also read."""
 HOST_LIMIT = 0.15
 """Share of the laps that the host spends between steps while no batch is missing."""
-FIXED_LIMIT = 1 / 3
-"""Share of a step's memory traffic that is the same for every batch size."""
+FIXED_LIMIT = 2 * LIMIT
+"""Share of a step's memory traffic that is the same for every batch size: twice the batch then saves a tenth."""
 WASTED_LIMIT = 0.05
 START_LIMIT = 0.30
 SHORT_RUN = 600.0
@@ -91,12 +91,16 @@ def small_batch(processes: list[Any]) -> Finding | None:
 
 
 def host_sync(processes: list[Any]) -> Finding | None:
-    """The device waits for the host in every step: callbacks in the program, or work between steps."""
+    """The device waits for the host in every step: callbacks in the program, or work between steps.
+
+    Between steps the threads of a save that is written in the background take the host's time, too: where saves are
+    frequent, that is what is named.
+    """
     callbacks = processes[0].compiled.get("callbacks", 0)
     host = statistics.median_low([_of_laps(p, "host") for p in processes])
     times = processes[0]
     every = times.laps["steps"] / max(times.laps["awaited"], 1)
-    if not callbacks and host <= HOST_LIMIT:
+    if not callbacks and (host <= HOST_LIMIT or frequent_saves(processes)):
         return None
     if callbacks:
         evidence = f"the compiled step calls back to the host in {callbacks} place{'s' if callbacks > 1 else ''}"
