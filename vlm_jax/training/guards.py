@@ -22,6 +22,8 @@ _LEAST_SPREAD = 0.5
 """Of the logarithms. Six of it are a factor of 20: where a model begins to see, its clean gradients grow five- to
 tenfold within steps (docs/reference/robustness.md), and what a guard is for is larger by orders of magnitude."""
 _TINY = 1e-12
+_MAD_TO_DEVIATION = 1.4826
+"""A normal distribution's deviation over its median absolute deviation (Hampel 1974)."""
 _NONE = -1
 
 
@@ -54,17 +56,17 @@ def init_guard(config: GuardConfig) -> GuardState:
 
 
 def limit(guard: GuardState, config: GuardConfig) -> jax.Array:
-    """float32[]: the largest norm that is taken: sigma deviations above the window's mean, both of the logarithms.
+    """float32[]: the largest norm that is taken: sigma deviations above the window's median, both of the logarithms.
 
-    Norms vary by factors, so that deviations of the norms themselves would call an ordinary rise an outlier. Infinite
-    until half of the window is full. The deviation is at least 0.5.
+    Norms vary by factors, so that deviations of the norms themselves would call an ordinary rise an outlier. Median and
+    median absolute deviation bear bad steps that the window took before it was half full; until then the limit is
+    infinite. The deviation is at least 0.5.
     """
     n = jnp.minimum(guard.taken, config.window)
-    weight = (jnp.arange(config.window) < n) / jnp.maximum(n, 1)
-    logs = jnp.log(jnp.maximum(guard.norms, _TINY))
-    mean = (weight * logs).sum()
-    spread = jnp.sqrt((weight * (logs - mean) ** 2).sum())
-    bound = jnp.exp(mean + config.sigma * jnp.maximum(spread, _LEAST_SPREAD))
+    logs = jnp.where(jnp.arange(config.window) < n, jnp.log(jnp.maximum(guard.norms, _TINY)), jnp.nan)
+    middle = jnp.nanmedian(logs)
+    spread = _MAD_TO_DEVIATION * jnp.nanmedian(jnp.abs(logs - middle))
+    bound = jnp.exp(middle + config.sigma * jnp.maximum(spread, _LEAST_SPREAD))
     return jnp.where((2 * n >= config.window) & (config.sigma > 0), bound, jnp.inf)
 
 
