@@ -39,7 +39,7 @@ def without_guard(run: Run, batch: Any) -> Any:
     """The same step, every update taken and nothing remembered."""
     judge, choose = step_module.judge, step_module.choose
     step_module.judge = lambda guard, *_: (None, guard)  # type: ignore[assignment]
-    step_module.choose = lambda fine, new, old: new  # type: ignore[assignment]
+    step_module.choose = lambda fine, update, old: update()  # type: ignore[assignment]
     try:
         return compiled_step(run, batch)
     finally:

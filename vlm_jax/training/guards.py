@@ -6,6 +6,7 @@ state, so that a run that was killed decides as the unbroken one would.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,9 +91,13 @@ def judge(
     )
 
 
-def choose(fine: jax.Array, new: Any, old: Any) -> Any:
-    """`new` where the update is taken, else `old`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
+def choose(fine: jax.Array, update: Callable[[], Any], old: Any) -> Any:
+    """`update()` where the update is taken, else `old`.
+
+    A branch and not a selection leaf by leaf: that keeps the moments of before and of after at once, so that each is
+    copied before it is overwritten, which took four per cent of a small model's memory traffic.
+    """
+    return jax.lax.cond(fine, update, lambda: old)
 
 
 def too_many(guard: GuardState, config: GuardConfig, step: int) -> tuple[int, ...]:

@@ -131,15 +131,18 @@ def make_train_step(
         (value, (means, states, statistics)), gradients = accumulate_gradients(
             loss, state.params, batch, counts, dropout_key, config.optim.accumulate
         )
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-        params = overwrite(optax.apply_updates(state.params, updates), statistics)
-        ema = None
-        if state.ema is not None:
-            ema = overwrite(update_ema(state.ema, params, config.optim.ema, state.step), statistics)
         norm = optax.global_norm(gradients)
         fine, guard = judge(state.guard, config.guard, value, norm, state.step)
-        old = (state.params, state.opt_state, state.ema)
-        params, opt_state, ema = choose(fine, (params, opt_state, ema), old)
+
+        def update() -> tuple[Any, Any, Any]:
+            updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+            params = overwrite(optax.apply_updates(state.params, updates), statistics)
+            if state.ema is None:
+                return params, opt_state, None
+            ema = update_ema(state.ema, params, config.optim.ema, state.step)
+            return params, opt_state, overwrite(ema, statistics)
+
+        params, opt_state, ema = choose(fine, update, (state.params, state.opt_state, state.ema))
         metrics = {"loss": value, "grad_norm": norm, "lr": schedule(state.step), "skipped": guard.total}
         metrics |= flat_metrics(means, states)
         new = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema, guard=guard)
