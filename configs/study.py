@@ -30,7 +30,7 @@ IMAGE = ("landmark_cnn", "endovit", "surgical_gpt")
 def table(size: str) -> tuple[str, ...]:
     """All rows, at the published sizes (`full`) or at reduced width (`tiny`)."""
     at, tiny = ("@tiny", "tiny") if size == "tiny" else ("", "")
-    light, base = (tiny, tiny) if tiny else ("light", "base")
+    light, base = ("tiny_vit", "tiny_vit") if tiny else ("light", "base")  # light and base have a plain transformer
     rows = {"light": f"configs/vlm.py:{light}", "base": f"configs/vlm.py:{base}"}
     rows |= {name: f"configs/vlm.py:{base},{name}" for name in VLM[2:]}
     rows |= {name: f"configs/vlm.py:{base},{tasks}" for name, tasks in SINGLE.items()}
