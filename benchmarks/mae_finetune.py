@@ -108,7 +108,7 @@ class Experiment:
         return [f"--config.{key}={value}" for key, value in values.items()]
 
     def _one_set(self, steps: int) -> list[str]:
-        """What a run on the larynx images alone needs: the preset mixes two data sets, and has a convolutional stem."""
+        """What a run on the larynx images alone needs: the preset mixes two data sets. And the plain transformer."""
         return [
             f"--config.data.path={self.args.larynx}",
             "--config.data.weights=1",

@@ -153,6 +153,7 @@ def compile_row(row: Row) -> dict[str, Any]:
         "model_flops": 3 * inspection.flops_per_example(subject) * row.records // row.tensor,
         "compile_seconds": seconds,
         "date": about["date"],
+        "commit": about["commit"],
         "machine": {key: about["machine"][key] for key in ("cpu", "cores")},
         "versions": {key: about["versions"][key] for key in ("jax", "jaxlib", "flax", "python")} | libtpu_version(),
     }

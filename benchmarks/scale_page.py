@@ -16,11 +16,10 @@ def figures(results: dict[str, Any]) -> str:
 
 def traffic(rows: list[dict[str, Any]]) -> str:
     """The first table: bytes sent, against the minimum."""
-    lines = [
-        "| system | mesh | devices | batch | over data and fsdp: parameters | over tensor: activations | sent | "
-        "minimum | ratio | unplanned gathers of parameters |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = head(
+        "system, mesh, devices, batch, over data and fsdp: parameters, over tensor: activations, sent, minimum, ratio, "
+        "unplanned gathers of parameters"
+    )
     for found in rows:
         row, sent = found["row"], found["sent"]
         of_tensor = sum(n for key, n in sent.items() if "tensor" in key.split(" ")[1])
@@ -40,11 +39,10 @@ def named(results: dict[str, Any]) -> list[str]:
 
 def roofline(rows: list[dict[str, Any]]) -> str:
     """The second table, of estimates."""
-    lines = [
-        "| system | mesh | device | memory a device | of the device's | arithmetic | memory traffic | network | "
-        "step, estimated | MFU, estimated |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = head(
+        "system, mesh, device, memory a device, of the device's, arithmetic, memory traffic, network, estimated step, "
+        "estimated MFU"
+    )
     for found in rows:
         row, e = found["row"], found["estimate"]
         kinds = ("arithmetic", "memory", "network", "step")
@@ -68,7 +66,8 @@ def whole(rows: list[dict[str, Any]]) -> str:
             kinds = Counter(re.sub(r"layer_\d+", "layer_*", name) for name in names)
             listed = ", ".join(f"`{kind}`" + (f" ({n})" if n > 1 else "") for kind, n in sorted(kinds.items()))
             reason = {"undivided": "no side is a multiple", "by rule": "vectors, which no rule splits"}[why]
-            lines.append(f"- {row['preset']}, {mesh(row)}, {len(names)} parameters, {reason}: {listed}.")
+            title = f"{row['preset']}, {mesh(row)}: {len(names)} parameters, {reason}"
+            lines.append(f"<details><summary>{title}</summary>\n\n{listed}\n\n</details>")
     return "What stays replicated (the number of layers behind a name):\n\n" + "\n".join(lines) if lines else ""
 
 
@@ -78,8 +77,15 @@ def about(rows: list[dict[str, Any]]) -> str:
     for found in rows:
         versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
         machine = f"{found['machine']['cpu']}, {found['machine']['cores']} core(s)"
-        seen.setdefault(f"{found['date']}, {machine}; {versions}", []).append(found["compile_seconds"])
+        where = f"{found['date']}, commit {found['commit']}; {machine}; {versions}"
+        seen.setdefault(where, []).append(found["compile_seconds"])
     return "\n".join(f"Compiled {where}; at most {max(seconds):.0f} s a row." for where, seconds in seen.items())
+
+
+def head(columns: str) -> list[str]:
+    """The first two lines of a table."""
+    names = columns.split(", ")
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
 
 
 def mesh(row: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ import transformers
 
 from vlm_jax.config.schema import ImageEncoderConfig, TextEncoderConfig
 from vlm_jax.models.image_encoder import ImageEncoder, normalise, patches
-from vlm_jax.models.layers import Stack, drop_branches, gelu
 from vlm_jax.models.text_encoder import TextEncoder
 
 WIDTH, HEADS, LAYERS, MLP = 24, 3, 2, 40
@@ -84,16 +83,17 @@ def vit_layer(state, i):
     return block(state, "", ends)
 
 
-def test_vit_equals_transformers():
-    config = ImageEncoderConfig(width=WIDTH, layers=LAYERS, heads=HEADS, mlp=MLP, patch=8)
+def vit_case(layers: int, patch: int, side: int, channels: int = 3):
+    """transformers' ViT over side x side patches with random weights, and these weights as our tree."""
     theirs = transformers.ViTModel(
         transformers.ViTConfig(
             hidden_size=WIDTH,
-            num_hidden_layers=LAYERS,
+            num_hidden_layers=layers,
             num_attention_heads=HEADS,
             intermediate_size=MLP,
-            image_size=32,
-            patch_size=8,
+            image_size=side * patch,
+            patch_size=patch,
+            num_channels=channels,
             layer_norm_eps=1e-6,
             hidden_act="gelu",
         ),
@@ -108,9 +108,15 @@ def test_vit_equals_transformers():
             "kernel": state[projection + ".weight"].transpose(2, 3, 1, 0).reshape(-1, WIDTH),
             "bias": state[projection + ".bias"],
         },
-        "blocks": {f"layer_{i}": vit_layer(state, i) for i in range(LAYERS)},
+        "blocks": {f"layer_{i}": vit_layer(state, i) for i in range(layers)},
         "norm": norm(state, "layernorm"),
     }
+    return theirs, params
+
+
+def test_vit_equals_transformers():
+    config = ImageEncoderConfig(width=WIDTH, layers=LAYERS, heads=HEADS, mlp=MLP, patch=8)
+    theirs, params = vit_case(LAYERS, 8, 4)
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     ours = jax.jit(ImageEncoder(config, 32).apply)({"params": params}, image)
     pixels = (torch.from_numpy(image).float() / 255 - torch.tensor(config.mean)) / torch.tensor(config.std)
@@ -121,35 +127,10 @@ def test_vit_equals_transformers():
 
 
 def test_the_hybrid_equals_torch():
-    """Places of a convolutional map as tokens, by transformers' layers on a 1 x 1 convolution of the same map."""
+    """Places of a convolutional map are tokens: patches of one "pixel" where transformers sees an image."""
     config = ImageEncoderConfig(width=WIDTH, layers=1, heads=HEADS, mlp=MLP, patch=32, stem="backbone")
+    theirs, params = vit_case(1, 1, 3, channels=24)
     features = np.random.default_rng(0).normal(0, 1, (2, 3, 3, 24)).astype(np.float32)
-    theirs = transformers.ViTModel(
-        transformers.ViTConfig(
-            hidden_size=WIDTH,
-            num_hidden_layers=1,
-            num_attention_heads=HEADS,
-            intermediate_size=MLP,
-            image_size=3,
-            patch_size=1,
-            num_channels=24,
-            layer_norm_eps=1e-6,
-            hidden_act="gelu",
-        ),
-        add_pooling_layer=False,
-    )
-    state = randomised(theirs)
-    projection = find(state, "patch_embeddings.projection.weight")
-    params = {
-        "class_token": state[find(state, "cls_token")].reshape(WIDTH),
-        "position_embedding": state[find(state, "position_embeddings")][0],
-        "patch_embedding": {
-            "kernel": state[projection + ".weight"][:, :, 0, 0].T,
-            "bias": state[projection + ".bias"],
-        },
-        "blocks": {"layer_0": vit_layer(state, 0)},
-        "norm": norm(state, "layernorm"),
-    }
     ours = jax.jit(ImageEncoder(config, 96).apply)({"params": params}, features)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(features).permute(0, 3, 1, 2)).last_hidden_state.numpy()
@@ -234,11 +215,6 @@ def test_an_empty_prompt_is_finite():
     assert np.isfinite(np.asarray(out)).all()
 
 
-def test_gelu_is_torchs():
-    x = np.linspace(-8, 8, 401, dtype=np.float32)
-    np.testing.assert_allclose(gelu(jnp.asarray(x)), torch.nn.functional.gelu(torch.from_numpy(x)), atol=1e-6)
-
-
 def test_normalisation_is_of_values_in_0_to_1():
     config = ImageEncoderConfig(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
     image = np.array([[[[0, 255, 51]]]], np.uint8)
@@ -254,54 +230,6 @@ def test_patches_run_by_row_and_keep_pixels_in_order():
     assert cut.shape == (1, 6, 12)
     assert np.array_equal(cut[0, 1], image[0, :2, 2:4].ravel())
     assert np.array_equal(cut[0, 3], image[0, 2:, :2].ravel())
-
-
-def stack_options(**changes):
-    options = {"width": 8, "heads": 2, "mlp": 12, "pre_norm": True, "epsilon": 1e-6}
-    return {**options, **changes}
-
-
-@pytest.mark.parametrize("scan", [False, True])
-def test_drop_path_drops_whole_branches_of_single_examples_in_training_only(scan):
-    stack = Stack(2, stack_options(), drop_path=0.9, scan=scan)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(64, 3, 8)), jnp.float32)
-    params = jax.jit(stack.init)(jax.random.key(0), x)
-    one = Stack(1, stack_options(), scan=scan)
-    first = jax.tree.map(lambda p: p[:1], params) if scan else {"params": {"layer_0": params["params"]["layer_0"]}}
-    after_one = np.asarray(one.apply(first, x))
-    trained = np.asarray(stack.apply(params, x, train=True, rngs={"dropout": jax.random.key(1)}))
-    dropped = np.isclose(trained, after_one, atol=1e-6).all(axis=(1, 2))
-    assert 0.6 < dropped.mean() < 0.95, "both branches of the last layer drop together in 81 % of the examples"
-    whole = np.asarray(stack.apply(params, x))
-    assert not np.isclose(whole, after_one, atol=1e-6).all(axis=(1, 2)).any()
-
-
-def test_drop_path_keeps_the_expectation():
-    out = drop_branches(jax.random.key(0), jnp.ones((4000, 1, 1)), 0.25)
-    assert set(np.unique(np.asarray(out).round(5))) == {0.0, np.float32(1 / 0.75).round(5)}
-    assert abs(float(out.mean()) - 1.0) < 0.05
-
-
-@pytest.mark.parametrize(("remat", "scan"), [(True, False), (False, True), (True, True)])
-def test_remat_and_scan_change_neither_outputs_nor_gradients(remat, scan):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 8)), jnp.float32)
-    mask = jnp.asarray([[True, True, False], [True, True, True]])[:, None, None]
-    plain, other = Stack(2, stack_options()), Stack(2, stack_options(), remat=remat, scan=scan)
-    params = jax.jit(plain.init)(jax.random.key(0), x)["params"]
-
-    def restack(tree):
-        layers = [tree[f"layer_{i}"] for i in range(2)]
-        return {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)} if scan else tree
-
-    def gradient(stack, params):
-        return jax.jit(jax.value_and_grad(lambda p: (stack.apply({"params": p}, x, mask, train=True) ** 2).mean()))(
-            params
-        )
-
-    value, expected = gradient(plain, params)
-    other_value, ours = gradient(other, restack(params))
-    np.testing.assert_allclose(other_value, value, rtol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, restack(expected))
 
 
 def test_dropout_in_training_only():

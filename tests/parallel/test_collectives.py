@@ -86,6 +86,12 @@ def test_the_trips_of_a_loop_without_a_note_are_its_bound():
             "reduce-scatter",
             7 / 8 * 128,
         ),
+        (  # each device goes on with a half, and not with an eighth
+            "%g = f32[8,4]{1,0} all-reduce(%q), replica_groups=[1,8]<=[8], to_apply=%add\n"
+            "  %s = f32[4,4]{1,0} dynamic-slice(%g, %i, %j), dynamic_slice_sizes={4,4}",
+            "all-reduce",
+            2 * 7 / 8 * 128,
+        ),
         (
             "%g = f32[8,4]{1,0} all-reduce(%q), replica_groups=[1,8]<=[8], to_apply=%add\n"
             "  %s = f32[1,4]{1,0} dynamic-slice(%g, %i, %j), dynamic_slice_sizes={1,4}\n"

@@ -22,7 +22,7 @@ from vlm_jax.models import build_model, init_params
 from vlm_jax.parallel import partition
 from vlm_jax.parallel.mesh import make_mesh
 
-GOLDEN = Path(__file__).parent / "golden" / "tiny_specs.json"
+GOLDEN = Path(__file__).parent / "golden" / "tiny_vit_specs.json"
 
 
 def abstract_params(preset: str, n_tokens: int = 700, **overrides: str):

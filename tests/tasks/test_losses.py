@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vlm_jax.config.schema import LossConfig
+from vlm_jax.models.vlm import MASKED_LOGIT
 from vlm_jax.tasks.losses import asymmetric_loss, class_balanced_weights, label_loss, smoothed_cross_entropy
 
 TOLERANCE = 1e-5
@@ -121,6 +122,10 @@ def test_cross_entropy_equals_torch(smoothing):
     ).reshape(5, 9)
     actual = smoothed_cross_entropy(jnp.asarray(logits), jnp.asarray(targets), smoothing)
     np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
+    padding = np.full((5, 9, 8), MASKED_LOGIT, np.float32)  # as a split vocabulary keeps it
+    padded = np.concatenate([logits, padding], axis=-1)
+    masked = smoothed_cross_entropy(jnp.asarray(padded), jnp.asarray(targets), smoothing, 40)
+    np.testing.assert_allclose(masked, expected, atol=TOLERANCE)
 
 
 def test_every_loss_name_of_the_schema_is_built(labelled):

@@ -34,6 +34,7 @@ def test_the_published_sizes_within_one_per_cent(preset, capsys):
 def test_tiny_has_about_two_million_parameters(preset):
     report = inspection.inspect_run(load_config(f"vlm:{preset}"))
     assert 1.8e6 < report["parameters"] < 2.6e6
+    assert report["parts"]["other"] < 1e5, "the network before the transformer is of the image encoder"
 
 
 def test_counts_and_bytes_are_those_of_real_arrays():

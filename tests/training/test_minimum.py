@@ -94,7 +94,8 @@ def test_activations_by_hand():
 
 
 def test_what_is_not_counted_is_refused():
-    for spec, settings in (("vlm:micro,no_cross_attention", {}), ("vlm:micro", {"model.remat": "true"})):
+    remat = ("vlm:micro", {"model.remat": "true"})
+    for spec, settings in (("vlm:micro,no_cross_attention", {}), remat, ("vlm:tiny", {})):
         with pytest.raises(UserError, match="the least traffic is known of"):
             minimum(inspection.make_subject(load_config(spec, settings)), 8)
 

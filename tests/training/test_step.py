@@ -105,6 +105,19 @@ def test_moments_lie_where_their_parameters_lie(toy_config, tmp_path):
         assert placed[name] == placed["params/" + name.split("/mu/")[1]]
 
 
+def test_the_hybrid_trains_with_the_network_before_its_transformer(toy_config, tmp_path):
+    stem = (("model.image_encoder.stem", "backbone"), ("model.image_encoder.patch", "32"))
+    network = (("model.backbone.name", "resnet18"), ("model.backbone.width_factor", "0.125"))
+    run = _run(toy_config(*stem, *network, ("model.backbone.depths", "1,1,1,1")), tmp_path)
+    before = _flat(jax.device_get(run.state.params))
+    state, history = _steps(run, 2)
+    after = _flat(jax.device_get(state.params))
+    assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in history)
+    moved = {name for name, value in after.items() if not np.array_equal(value, before[name])}
+    assert {"backbone/conv_stem/kernel", "backbone/norm_stem/running_mean"} < moved
+    assert after["image_encoder/position_embedding"].shape[0] == 2, "the class token, and one place of 32 pixels"
+
+
 @pytest.mark.parametrize(
     "loss", ["class_balanced", *(pytest.param(name, marks=pytest.mark.slow) for name in ("focal", "asymmetric"))]
 )

@@ -205,9 +205,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class GuardConfig:
-    sigma: float = (
-        6.0  # a norm so many deviations (of logarithms) above the window's mean is skipped; 0 = only non-finite
-    )
+    sigma: float = 6.0  # deviations above the median, in logarithms, from which a norm is skipped; 0 = non-finite only
     window: int = 64  # steps whose gradient norms are compared with
     max_skips: int = 4  # steps skipped within a window; one more, and training goes back to the checkpoint before them
     max_rollbacks: int = 3  # in a run; one more ends it
@@ -218,9 +216,7 @@ class GuardConfig:
 class EvalConfig:
     every: int = 200  # steps between validations, beside those with every checkpoint; 0 = only with checkpoints
     batch_size: int = 32
-    calibration: str = (
-        "none"  # of landmark scores, a class, on validation: none, temperature (a slope) or platt (and an offset)
-    )
+    calibration: str = "none"  # of landmark scores, on validation: none, temperature (a slope) or platt (and an offset)
     grammar: bool = False  # descriptions are generated within the clauses that training descriptions have
     max_units: int = 256  # of each task in evaluations during training; `vlm-jax evaluate` scores all
     select: str = "loss"  # what `best` means: loss (lowest validation loss)

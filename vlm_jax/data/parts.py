@@ -41,12 +41,12 @@ def parts_in_order(
     def part(index: int) -> dict[str, Any]:
         stem = directory / BUILD / f"{index:06d}"
         shard = directory / tfds_layout.shard_name(index, len(ids))
-        if found := finished_part(stem, shard):
+        if found := _finished_part(stem, shard):
             return found
         if failed.is_set() or stopped.is_set():
             raise CancelledError
         try:
-            return write_part(stem, shard, info, make(ids[index]), ids[index], bar, stopped)
+            return _write_part(stem, shard, info, make(ids[index]), ids[index], bar, stopped)
         except BaseException:
             failed.set()
             raise
@@ -56,16 +56,14 @@ def parts_in_order(
         try:
             for future in futures:
                 yield future.result()
-        except Exception:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        except BaseException:  # also where the generator is closed
-            stopped.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C, or the generator was closed
+                stopped.set()
+            pool.shutdown(cancel_futures=True)
             raise
 
 
-def finished_part(stem: Path, shard: Path) -> dict[str, Any] | None:
+def _finished_part(stem: Path, shard: Path) -> dict[str, Any] | None:
     """The rows of a procedure that an earlier run finished. Its JSON is written last, so it vouches for the rest."""
     file = stem.with_suffix(".json")
     if not file.is_file():
@@ -76,7 +74,7 @@ def finished_part(stem: Path, shard: Path) -> dict[str, Any] | None:
     return part | {"frames": FrameIndex.read(stem.with_suffix(".npz"))}
 
 
-def write_part(
+def _write_part(
     stem: Path,
     shard: Path,
     info: DatasetInfo,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PARTS = {
-    "image_encoder": ("image_encoder",),
+    "image_encoder": ("image_encoder", "backbone"),
     "text_encoder": ("text_encoder",),
     "fusion": ("text_to_image", "image_to_text"),
     "decoder": ("decoder",),

@@ -71,9 +71,9 @@ class Collective:
 def collectives(hlo: str) -> list[Collective]:
     """Every collective of an optimised module in which more than one device takes part.
 
-    An all-reduce whose computation is named all-reduce-scatter (TPU), or whose only use is a dynamic-slice of the same
-    or a fusion's (the form that CPU leaves, and GPU compilers rewrite), is counted as the reduce-scatter that it is;
-    of several arrays reduced together each for itself.
+    An all-reduce whose computation is named all-reduce-scatter (TPU), or of whose result each of n devices goes on with
+    an nth alone, by a dynamic-slice of its own or a fusion's (the form that CPU leaves, and GPU compilers rewrite), is
+    counted as the reduce-scatter that it is; of several arrays reduced together each for itself.
 
     Raises:
       ValueError: the text has no entry computation.
@@ -157,7 +157,11 @@ def _of_computation(
         if kind != "all-reduce":
             yield Collective(kind, arrays, groups, times, source)
             continue
-        sliced = ["all-reduce-scatter" in name or uses.only_sliced(name, instruction, i) for i in range(len(arrays))]
+        n = len(groups[0]) if groups else 1
+        sliced = [
+            "all-reduce-scatter" in name or uses.only_sliced(name, instruction, prod(shape) / n, i)
+            for i, (_, shape) in enumerate(arrays)
+        ]
         for kind, wanted in (("all-reduce", False), ("reduce-scatter", True)):
             if some := tuple(array for array, found in zip(arrays, sliced, strict=True) if found is wanted):
                 yield Collective(kind, some, groups, times, source)
@@ -170,15 +174,15 @@ class _Uses:
         self._bodies = bodies
         self._index: dict[str, dict[str, list[tuple[str, str]]]] = {}
 
-    def only_sliced(self, computation: str, instruction: str, element: int = 0) -> bool:
-        """Of the result, or of one element of a result of several arrays."""
+    def only_sliced(self, computation: str, instruction: str, size: float, element: int = 0) -> bool:
+        """Whether all uses are slices of `size` numbers, of the result or of one element of several arrays."""
         uses = self._of(computation).get(instruction, [])
         if len(uses) == 1 and "-done(" in uses[0][1]:
-            return self.only_sliced(computation, uses[0][0], element)
+            return self.only_sliced(computation, uses[0][0], size, element)
         elements = [name for name, text in uses if f", index={element}" == _element_of(text)]
         if elements:
-            return all(self.only_sliced(computation, name) for name in elements)
-        return bool(uses) and all(self._slices(instruction, text) for _, text in uses)
+            return all(self.only_sliced(computation, name, size) for name in elements)
+        return bool(uses) and all(self._slices(instruction, text, size) for _, text in uses)
 
     def _of(self, computation: str) -> dict[str, list[tuple[str, str]]]:
         """{instruction: [(who reads it, its text)]} of a computation, read once."""
@@ -191,19 +195,20 @@ class _Uses:
             self._index[computation] = index
         return self._index[computation]
 
-    def _slices(self, instruction: str, use: str) -> bool:
+    def _slices(self, instruction: str, use: str, size: float) -> bool:
         operation, operands = _OPERATION.search(use), _operands(use)
         if operation is None:
             return False
         if operation[1] == "dynamic-slice":
-            return operands[0] == instruction
+            kept = _ARRAY.search(use)
+            return operands[0] == instruction and kept is not None and prod(_numbers(kept[2])) == size
         if operation[1] != "fusion":
             return False
         called = next(_called(use), "")
         inner = self._bodies.get(called, [])
         place = [i for i, operand in enumerate(operands) if operand == instruction]
         parameters = [n for n, text in inner for i in place if re.search(rf"\bparameter\({i}\)", text)]
-        return bool(parameters) and all(self.only_sliced(called, parameter) for parameter in parameters)
+        return bool(parameters) and all(self.only_sliced(called, parameter, size) for parameter in parameters)
 
 
 def _operands(text: str) -> list[str]:

@@ -56,9 +56,16 @@ def row_copies(table: jax.Array) -> jax.Array | None:
 
     None where the batch is in one piece.
     """
-    n = axis_size(*BATCH_AXES)
+    outer, inner = (axis_size(axis) for axis in BATCH_AXES)
+    if outer * inner == 1:
+        return None
     rows = "tensor" if table.shape[0] % axis_size("tensor") == 0 else None
-    return None if n == 1 else _copies(table, n, PartitionSpec(BATCH_AXES, rows))
+    if outer > 1 and inner > 1:  # one axis after the other: scattered over fsdp first, so that data sends a part alone
+        table = _copies(table, outer, PartitionSpec(BATCH_AXES[0], rows, PartitionSpec.UNCONSTRAINED))
+        table = jnp.broadcast_to(table[:, None], (outer, inner, *table.shape[1:]))
+        table = jax.lax.with_sharding_constraint(table, PartitionSpec(*BATCH_AXES, rows))
+        return table.reshape(outer * inner, *table.shape[2:])
+    return _copies(table, outer * inner, PartitionSpec(BATCH_AXES, rows))
 
 
 def over_shards(fn: Callable[[jax.Array, jax.Array], jax.Array], copies: jax.Array, x: jax.Array) -> jax.Array:

@@ -58,9 +58,12 @@ def minimum(subject: Subject, batch_size: int) -> list[Term]:
       UserError: a system or a form of the model whose products are not counted here.
     """
     config, mesh = subject.config, dict(subject.mesh.shape)
-    if not isinstance(subject.model, Vlm) or config.model.fusion != "cross_attention" or config.model.remat:
+    m = config.model
+    counted = m.fusion == "cross_attention" and m.image_encoder.stem == "patch" and not m.remat
+    if not isinstance(subject.model, Vlm) or not counted:
         raise UserError(
-            f"{config.name}: the least traffic is known of system vlm with fusion=cross_attention and without remat"
+            f"{config.name}: the least traffic is known of system vlm with model.fusion=cross_attention, "
+            "model.image_encoder.stem=patch and model.remat=false"
         )
     terms = list(parameter_terms(subject.abstract.params, mesh, rows_read(config), subject.model.dtype.itemsize))
     if mesh["tensor"] > 1:
