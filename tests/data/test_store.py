@@ -8,13 +8,14 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence, Video
-from vlm_jax.data import store
+from vlm_jax.data import parts, store
 from vlm_jax.data.store import open_dataset, write_dataset
 from vlm_jax.errors import UserError
 
@@ -169,9 +170,18 @@ def test_threads_write_the_same_bytes(toy, tmp_path, workers):
     assert toy.contents(tmp_path / "d") == toy.contents(toy.write(tmp_path / "whole"))
 
 
-def test_one_of_two_threads_fails_and_nothing_is_lost(toy, tmp_path):
-    """What was begun before is finished, what comes after is not begun, and the next call makes the rest alone."""
+@pytest.mark.parametrize("late", [False, True], ids=["under-way", "not-yet-begun"])
+def test_one_of_two_threads_fails_and_nothing_is_lost(toy, tmp_path, monkeypatch, late):
+    """What comes before is finished, what comes after is not begun, and the next call makes the rest alone."""
     failed, made = threading.Event(), []
+    look = parts._finished_part
+
+    def finished_part(stem, shard):
+        """Holds the first procedure's thread back, before it begins, until the second has failed."""
+        if late and stem.name == "000000":
+            assert failed.wait(60)
+            time.sleep(0.1)
+        return look(stem, shard)
 
     def make(id):
         made.append(id)
@@ -181,6 +191,7 @@ def test_one_of_two_threads_fails_and_nothing_is_lost(toy, tmp_path):
         assert failed.wait(60)
         return toy.bundle(id)
 
+    monkeypatch.setattr(parts, "_finished_part", finished_part)
     with pytest.raises(Stop):
         write_dataset(tmp_path / "d", toy.INFO, toy.IDS, make, progress=False, workers=2)
     assert sorted(made) == sorted(toy.IDS[:2])

@@ -33,26 +33,28 @@ def parts_in_order(
 ) -> Iterator[dict[str, Any]]:
     """The part of each procedure in the order of `ids`: read if it is whole on disk, else made and written.
 
-    Where one fails no other is begun, and those begun before it are finished; where the caller stops (Ctrl-C), those
+    Where one fails those before it are finished and none after it is begun; where the caller stops (Ctrl-C), those
     under way end at their next frame. Nothing is left half-written.
     """
-    failed, stopped = threading.Event(), threading.Event()
+    failed: list[int] = []
+    stopped = threading.Event()
 
     def part(index: int) -> dict[str, Any]:
         stem = directory / BUILD / f"{index:06d}"
         shard = directory / tfds_layout.shard_name(index, len(ids))
         if found := _finished_part(stem, shard):
             return found
-        if failed.is_set() or stopped.is_set():
+        # One before the failed is made, though its thread may come here late: the caller is to meet the failure first.
+        if stopped.is_set() or any(index > other for other in failed):
             raise CancelledError
         try:
             return _write_part(stem, shard, info, make(ids[index]), ids[index], bar, stopped)
         except BaseException:
-            failed.set()
+            failed.append(index)
             raise
 
     with ThreadPoolExecutor(workers, "procedure") as pool:
-        futures = [pool.submit(part, index) for index in range(len(ids))]  # begun in this order: a failure comes first
+        futures = [pool.submit(part, index) for index in range(len(ids))]
         try:
             for future in futures:
                 yield future.result()
