@@ -62,6 +62,9 @@ def free_ports(n: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")
+
+
 class Cluster:
     """A context: the daemons run inside it. `place` must be a short path (sockets)."""
 
@@ -113,9 +116,11 @@ class Cluster:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def wait(self, number: str, done, timeout: float = 1500.0) -> dict[str, str]:
-        """Waits until done(job); returns it."""
+        """Waits until done(job); returns it. A job that ends otherwise is not waited for."""
         end = time.monotonic() + timeout
         while not done(job := self.job(number)):
+            if job["JobState"] in ENDED:
+                raise AssertionError(f"job {number} ended: {job}")
             if time.monotonic() > end:
                 raise TimeoutError(f"job {number} after {timeout:g} s: {job}")
             time.sleep(0.5)
