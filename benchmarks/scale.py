@@ -158,7 +158,7 @@ def compile_row(row: Row) -> dict[str, Any]:
         "versions": {key: about["versions"][key] for key in ("jax", "jaxlib", "flax", "python")} | libtpu_version(),
     }
     share = {"memory_share": result["memory"]["peak"] / CHIPS[row.chip].memory}
-    if " while(" in text:  # the compiler counts the operations of a loop once, however often it runs
+    if config.model.scan_layers:  # the compiler counts the operations of a loop once, however often it runs
         return result | {"estimate": share}
     return result | {"estimate": share | estimate(result, CHIPS[row.chip], row)}
 

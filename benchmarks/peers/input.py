@@ -7,8 +7,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -55,7 +58,9 @@ class _Endless(torch.utils.data.Dataset):
 def _loader(images: Any) -> Callable[[], Any]:
     """One call takes as many images as the others decode."""
     batch = min(images.batch_size, len(images.jpegs))
-    data = _Endless(images.jpegs, images.size)
+    here = Path(__file__)
+    sys.path.append(str(here.parent))  # a worker imports this file by its own name
+    data = importlib.import_module(here.stem)._Endless(images.jpegs, images.size)
     context = torch.multiprocessing.get_context("spawn")  # a fork after JAX has started may hang
     loader = iter(
         torch.utils.data.DataLoader(

@@ -48,8 +48,13 @@ def keys_values(self: Any, memory: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mix(self: Any, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    out = functional.scaled_dot_product_attention(self.split(self.query(x)), key, value, attn_mask=mask)
-    return self.out(out.transpose(-3, -2).flatten(-2))
+    """With one leading axis, for with more of them PyTorch has no fast kernel, and the compiler fails."""
+    query = self.split(self.query(x))
+    if mask is not None and mask.ndim > 4:
+        mask = mask.flatten(0, -4)
+    flat = [t.flatten(0, -4) for t in (query, key, value)]
+    out = functional.scaled_dot_product_attention(*flat, attn_mask=mask)
+    return self.out(out.transpose(-3, -2).flatten(-2).unflatten(0, x.shape[:-2]))
 
 
 class Network(reader.Vlm):

@@ -29,18 +29,18 @@ def measure(config: Config, *, rounds: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         config_io.dump(config, Path(folder) / "config.json")
-        cold, *warm = [_run(folder) for _ in range(1 + rounds)]
+        cold, *warm = [_run(folder, i) for i in range(1 + rounds)]
     warm.sort(key=lambda row: row["first_step"])
     rows = [{"name": f"{OURS}, cold", **cold}, {"name": f"{OURS}, warm", **warm[len(warm) // 2]}]
     return result("start", {**describe(config), "rounds": rounds}, rows)
 
 
-def _run(folder: str) -> dict[str, float]:
+def _run(folder: str, i: int) -> dict[str, float]:
     environment = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "VLM_JAX_BENCH_START": f"{folder}\n{time.time()!r}",
+        "VLM_JAX_BENCH_START": f"{folder}\n{i}\n{time.time()!r}",
     }
     done = subprocess.run([sys.executable, "-c", _CHILD], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -55,7 +55,7 @@ def child() -> None:
     imported, built (state on the device), compiled, first_step (done); save_blocks: for how long an asynchronous save
     of the whole state holds up the steps.
     """
-    folder, began = os.environ["VLM_JAX_BENCH_START"].split("\n")
+    folder, i, began = os.environ["VLM_JAX_BENCH_START"].split("\n")
     seconds = {}
 
     def mark(name: str) -> None:
@@ -75,7 +75,7 @@ def child() -> None:
         trial.state, metrics = compiled(trial.state, trial.placed)
         jax.block_until_ready(metrics)
         mark("first_step")
-        seconds["save_blocks"] = _save(trial, Path(folder) / "run")
+        seconds["save_blocks"] = _save(trial, Path(folder) / f"run-{i}")
     print(json.dumps(seconds))
 
 
