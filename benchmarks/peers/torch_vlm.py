@@ -248,7 +248,7 @@ def _decode(trial: Any, network: Any, inputs: list[Tensor], compiled: Any, preci
     """Only the encoders and the layers are compiled: the loop over tokens is Python's."""
     device = inputs[0].device
     first = torch.tensor([task_ids(trial)[task] for task in network.text_tasks], device=device)
-    forbidden = torch.from_numpy(~allowed(trial)[: trial.n_tokens]).to(device)
+    forbidden = torch.from_numpy(~allowed(trial)).to(device)
     network.encode = compiled(network.encode)
     network.rest = compiled(network.rest, dynamic=False)
 

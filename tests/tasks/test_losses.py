@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vlm_jax.config.schema import LossConfig
-from vlm_jax.models.vlm import MASKED_LOGIT
+from vlm_jax.models.products import MASKED_LOGIT
 from vlm_jax.tasks.losses import asymmetric_loss, class_balanced_weights, label_loss, smoothed_cross_entropy
 
 TOLERANCE = 1e-5

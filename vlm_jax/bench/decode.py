@@ -78,7 +78,7 @@ def task_ids(trial: Trial) -> dict[str, int]:
 
 
 def allowed(trial: Trial) -> np.ndarray:
-    """bool[V]: every word but the end."""
-    found = np.arange(trial.model.vocab_size) < trial.n_tokens
+    """bool[n_tokens]: every word but padding and the end."""
+    found = np.ones(trial.n_tokens, bool)
     found[[0, END]] = False
     return found

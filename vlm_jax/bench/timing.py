@@ -55,6 +55,7 @@ def summary(seconds: np.ndarray) -> dict[str, float]:
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Ours over theirs: the ratio of medians, and the quartiles of the ratios round by round."""
-    low, high = np.percentile(ours / theirs, [25, 75])
+    """Ours over theirs: the ratio of medians, and the quartiles of the ratios round by round, as far as both go."""
+    n = min(len(ours), len(theirs))
+    low, high = np.percentile(ours[:n] / theirs[:n], [25, 75])
     return {"median": float(np.median(ours) / np.median(theirs)), "low": float(low), "high": float(high)}

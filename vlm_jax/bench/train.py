@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import jax
 import numpy as np
 
 from vlm_jax.bench import machine
+from vlm_jax.bench.ceiling import matmul_flops
 from vlm_jax.bench.peers import check_same, load_peers
 from vlm_jax.bench.results import OURS, result, timed_rows
-from vlm_jax.bench.timing import interleave
+from vlm_jax.bench.timing import Seconds, interleave, ratio
 from vlm_jax.bench.trial import Trial, make_trial
 from vlm_jax.config.schema import Config
+from vlm_jax.data.run_data import RunData
 from vlm_jax.models.build import resolve_dtype
 
+FROM_FILES = f"{OURS}, from files"
 CHUNK = 5
 """Steps a timing where steps only start work on a device: the host waits for the last of them."""
 
 
 def measure(config: Config, *, steps: int, warmup: int, peers: list[str], forward: bool = False) -> dict[str, Any]:
     """Times `steps` steps of a batch that already lies on the device, beside the peers'.
+
+    Where `data.path` names data sets, steps that are fed from them follow.
 
     Raises:
       UserError: a setting, or a peer that cannot run or computes something else.
@@ -35,19 +41,45 @@ def measure(config: Config, *, steps: int, warmup: int, peers: list[str], forwar
         calls = {OURS: _forward(trial) if forward else _step(trial), **{peer.name: peer.call for peer in others}}
         repeat = 1 if jax.default_backend() == "cpu" else CHUNK
         seconds = interleave(calls, rounds=-(-steps // repeat), warmup=warmup, repeat=repeat)
+        if config.data.path and not forward:
+            seconds[FROM_FILES] = from_files(trial, steps)
     counted = trial.flops(train=not forward)
     dtype = resolve_dtype(config.model.dtype).name
+    ceiling, peak = matmul_flops(dtype), machine.peak_flops(dtype)
     extra: dict[str, dict[str, Any]] = {}
     for name, values in seconds.items():
         rate = counted / float(np.median(values.wall))
-        peak = machine.peak_flops(dtype)
-        extra[name] = {"flops_per_second": rate} | ({"share_of_peak": rate / peak} if peak else {})
+        shares = {"share_of_matmul": rate / ceiling} | ({"share_of_peak": rate / peak} if peak else {})
+        extra[name] = {"flops_per_second": rate, **shares}
+    if FROM_FILES in seconds:
+        extra[FROM_FILES]["over_synthetic"] = ratio(seconds[FROM_FILES].wall, seconds[OURS].wall)["median"]
     for peer in others:
         extra[peer.name] |= {"greatest_difference": differences[peer.name], "note": peer.note}
     extra[OURS] |= memory(trial) if not forward else {}
-    setting = {**describe(config), "steps": steps, "warmup": warmup, "counted_flops": counted}
+    counts = {"counted_flops": counted, "matmul_flops_per_second": ceiling}
+    setting = {**describe(config), "steps": steps, "warmup": warmup, **counts}
     batch = config.train.batch_size
     return result(kind, setting, timed_rows(seconds, per_call=batch, unit="examples_per_second", extra=extra))
+
+
+def from_files(trial: Trial, steps: int) -> Seconds:
+    """Steps fed by the pipeline, one after the other as in training: JPEGs decoded, cut, tokenised, sent to the device.
+
+    The data give the batches alone; the model stays the trial's.
+    """
+    batches = RunData.open(trial.config).train_batches(trial.mesh, start_step=0)
+    for _ in range(CHUNK):
+        trial.state, metrics = trial.train_step(trial.state, next(batches))
+    jax.block_until_ready(metrics["loss"])
+    timings = []
+    for _ in range(-(-steps // CHUNK)):
+        began, began_cpu = time.perf_counter(), time.process_time()
+        for _ in range(CHUNK):
+            trial.state, metrics = trial.train_step(trial.state, next(batches))
+        jax.block_until_ready(metrics["loss"])
+        timings.append((time.perf_counter() - began, time.process_time() - began_cpu))
+    wall, cpu = np.array(timings).T / CHUNK
+    return Seconds(wall=wall, cpu=cpu)
 
 
 def describe(config: Config) -> dict[str, Any]:
@@ -60,7 +92,7 @@ def describe(config: Config) -> dict[str, Any]:
         "target_length": config.data.target_length,
         "dtype": resolve_dtype(config.model.dtype).name,
         "dropout": config.model.dropout,
-        "remat": config.model.remat,
+        "remat": config.model.remat_keep if config.model.remat else False,
         "scan_layers": config.model.scan_layers,
         "attention": config.model.attention,
     }

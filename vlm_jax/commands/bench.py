@@ -10,7 +10,7 @@ from pathlib import Path
 HELP = """Measure how fast this machine runs a configuration, beside other implementations if asked to.
 
 WHAT is one of
-  train    the training step; with --forward the forward pass alone
+  train    the training step, also fed from files with --config.data.path=DIR; with --forward the forward pass alone
   decode   texts from images, greedy and with --beams
   predict  one frame in, labels and texts out, host to host
   data     images from bytes to pixels; whole batches with --config.data.path=DIR

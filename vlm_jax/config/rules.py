@@ -29,6 +29,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.fusion": ("cross_attention", "concat", "pooled", "separate"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.attention": ("xla", "cudnn"),
+    "model.remat_keep": ("nothing", "products"),
     "model.gpt.vision": ("resnet18", "swin_t", "vit"),
     "model.gpt.vision_tokens": ("patches", "pooled"),
     "model.gpt.vision_positions": ("none", "zero", "ordered"),

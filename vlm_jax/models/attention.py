@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vlm_jax.models import initializers
+from vlm_jax.models.products import dot_general
 from vlm_jax.parallel.copies import TensorCopies, heads_of_copies, tensor_copies
 
 MASKED = -1e30  # in place of a masked score; finite, so that a fully masked row stays free of NaN
@@ -111,7 +112,7 @@ class HeadsProjection(nn.Module):
         bias = self.param("bias", initializers.zeros, shape).astype(self.dtype)
         if isinstance(x, TensorCopies):
             return heads_of_copies(TensorCopies(x.array.astype(self.dtype)), kernel) + bias
-        return jax.lax.dot_general(x.astype(self.dtype), kernel, (((x.ndim - 1,), (0,)), ((), ()))) + bias
+        return dot_general(x.astype(self.dtype), kernel, (((x.ndim - 1,), (0,)), ((), ()))) + bias
 
     def _init(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         flat = (shape[0], self.heads * self.head_width)  # DenseGeneral draws a matrix, and a seed means the same
@@ -135,8 +136,9 @@ class Attention(nn.Module):
         self.query = heads_projection(self.width, self.heads, self.dtype)
         self.key = heads_projection(self.width, self.heads, self.dtype)
         self.value = heads_projection(self.width, self.heads, self.dtype)
+        init = initializers.weights(self.width)
         self.out = nn.DenseGeneral(
-            self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=initializers.weights(self.width)
+            self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=init, dot_general=dot_general
         )
 
     def keys_values(self, memory: jax.Array | TensorCopies) -> tuple[jax.Array, jax.Array]:

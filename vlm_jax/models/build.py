@@ -16,6 +16,7 @@ from vlm_jax.models.baselines.hmm import Hmm, make_hmm
 from vlm_jax.models.baselines.landmark_cnn import LandmarkCnn, make_landmark_cnn
 from vlm_jax.models.baselines.seq2seq import KEYWORD_TASKS, NAVIGATION_TASKS, Seq2Seq, make_seq2seq
 from vlm_jax.models.baselines.surgical_gpt import SurgicalGpt, make_surgical_gpt
+from vlm_jax.models.layers import remat_of
 from vlm_jax.models.pretrain.mae import Mae
 from vlm_jax.models.pretrain.mlm import MaskedLanguage
 from vlm_jax.models.vlm import Vlm
@@ -80,7 +81,7 @@ def _make_mae(config: Config, n_landmarks: int, n_tokens: int) -> Mae:
         mae=m.mae,
         image_size=config.data.image_size,
         dtype=resolve_dtype(m.dtype),
-        remat=m.remat,
+        remat=remat_of(m),
         scan=m.scan_layers,
         attention=m.attention,
     )
@@ -99,7 +100,7 @@ def _make_mlm(config: Config, n_landmarks: int, n_tokens: int) -> MaskedLanguage
         n_tokens=n_tokens,
         dtype=resolve_dtype(m.dtype),
         dropout=m.dropout,
-        remat=m.remat,
+        remat=remat_of(m),
         scan=m.scan_layers,
         attention=m.attention,
     )

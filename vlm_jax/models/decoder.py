@@ -13,7 +13,7 @@ from flax import linen as nn
 from vlm_jax.config.schema import DecoderConfig
 from vlm_jax.models import initializers
 from vlm_jax.models.attention import Attention, attend, attend_to_both
-from vlm_jax.models.layers import PRE_NORM_EPSILON, Mlp, layer_norm
+from vlm_jax.models.layers import PRE_NORM_EPSILON, Mlp, layer_norm, recomputed
 from vlm_jax.models.state import Cache, LayerMemory, Memory
 from vlm_jax.parallel.copies import TensorCopies, tensor_copies
 from vlm_jax.parallel.partition import constrain_batch
@@ -94,14 +94,14 @@ class Decoder(nn.Module):
     width: int
     dtype: jnp.dtype = jnp.float32
     dropout: float = 0.0
-    remat: bool = False
+    remat: str = ""
     attention: str = "xla"
 
     def setup(self) -> None:
         c = self.config
         init = initializers.weights(self.width)
         self.position_embedding = self.param("position_embedding", init, (c.positions, self.width))
-        layer = nn.remat(DecoderLayer, static_argnums=(5,)) if self.remat else DecoderLayer
+        layer = recomputed(DecoderLayer, self.remat, static_argnums=(5,)) if self.remat else DecoderLayer
         self.layers = [
             layer(self.width, c.heads, c.mlp, self.dtype, self.dropout, self.attention, name=f"layer_{i}")
             for i in range(c.layers)

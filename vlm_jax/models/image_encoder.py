@@ -12,6 +12,7 @@ from vlm_jax.config.schema import BackboneConfig, ImageEncoderConfig
 from vlm_jax.models import initializers
 from vlm_jax.models.layers import Stack, layer_norm
 from vlm_jax.models.positions import sincos_2d
+from vlm_jax.models.products import dot_general
 
 
 def normalise(image: jax.Array, config: ImageEncoderConfig | BackboneConfig, dtype: jnp.dtype) -> jax.Array:
@@ -38,7 +39,7 @@ class ImageEncoder(nn.Module):
     image_size: int
     dtype: jnp.dtype = jnp.float32
     dropout: float = 0.0
-    remat: bool = False
+    remat: str = ""
     scan: bool = False
     attention: str = "xla"
     fixed_positions: bool = False
@@ -60,7 +61,7 @@ class ImageEncoder(nn.Module):
             x = patches(normalise(image, c, self.dtype), c.patch)
         if kept is not None:
             x = jnp.take_along_axis(x, kept[..., None], axis=1)
-        x = nn.Dense(c.width, dtype=self.dtype, kernel_init=init, name="patch_embedding")(x)
+        x = nn.Dense(c.width, dtype=self.dtype, kernel_init=init, dot_general=dot_general, name="patch_embedding")(x)
         class_token = self.param("class_token", init, (c.width,)).astype(self.dtype)
         positions = self._positions(init).astype(self.dtype)
         x = x + (positions[1:] if kept is None else positions[1:][kept])

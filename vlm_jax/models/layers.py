@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vlm_jax.config.schema import ModelConfig
 from vlm_jax.models import initializers
 from vlm_jax.models.attention import Attention
+from vlm_jax.models.products import dot_general
 from vlm_jax.parallel.partition import constrain_batch
 
 PRE_NORM_EPSILON = 1e-6  # ViT's
@@ -29,6 +32,17 @@ def gelu(x: jax.Array) -> jax.Array:
     By erf, as torch has it: `jax.nn.gelu(approximate=False)` goes by erfc, which takes XLA twice as long on a CPU.
     """
     return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
+def remat_of(model: ModelConfig) -> str:
+    """The `remat` of modules: nothing is recomputed (""), or all but what `model.remat_keep` names."""
+    return model.remat_keep if model.remat else ""
+
+
+def recomputed(block: Any, keep: str, **how: Any) -> Any:
+    """A layer whose inside is computed anew in the backward pass (Chen et al. 2016), with what it keeps of it."""
+    policies = {"nothing": None, "products": jax.checkpoint_policies.dots_saveable}
+    return nn.remat(block, policy=policies[keep], **how)
 
 
 def drop_branches(key: jax.Array, x: jax.Array, rate: jax.Array | float) -> jax.Array:
@@ -49,8 +63,8 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = initializers.weights(self.width)
-        x = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=init, name="up")(x)
-        return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="down")(self.activation(x))
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=init, dot_general=dot_general)
+        return dense(self.width, name="down")(self.activation(dense(self.hidden, name="up")(x)))
 
 
 class EncoderBlock(nn.Module):
@@ -102,14 +116,14 @@ class Stack(nn.Module):
     Attributes:
       options: of the blocks, see `EncoderBlock`.
       drop_path: rate of the last block; the rates grow linearly from 0.
-      remat: keep only each block's input for the backward pass.
+      remat: see `recomputed`.
       scan: compile one block and loop over it.
     """
 
     n_layers: int
     options: Mapping[str, Any]
     drop_path: float = 0.0
-    remat: bool = False
+    remat: str = ""
     scan: bool = False
 
     @nn.compact
@@ -117,7 +131,7 @@ class Stack(nn.Module):
         options = {**self.options, "stochastic_depth": self.drop_path > 0.0}
         block: Any = EncoderBlock
         if self.remat:
-            block = nn.remat(block, static_argnums=(4,), prevent_cse=not self.scan)
+            block = recomputed(block, self.remat, static_argnums=(4,), prevent_cse=not self.scan)
         rates = [self.drop_path * i / max(self.n_layers - 1, 1) for i in range(self.n_layers)]
         if not self.scan:
             for i, rate in enumerate(rates):

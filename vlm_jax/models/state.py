@@ -14,7 +14,8 @@ class Outputs:
 
     Attributes:
       landmark_logits: f32[B, C], or None without the landmarks task.
-      token_logits: f32[B, R, T - 1, V]; entry t is for target token t + 1; None without a text task.
+      token_logits: f32[B, R, T - 1, V], V as `products.rows_said` has it; entry t is for target token t + 1; None
+        without a text task.
       pretraining: what an objective of pre-training compares; None in every other run.
     """
 

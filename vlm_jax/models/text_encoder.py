@@ -11,6 +11,7 @@ from flax import linen as nn
 from vlm_jax.config.schema import TextEncoderConfig
 from vlm_jax.models import initializers
 from vlm_jax.models.layers import BERT_EPSILON, Stack, layer_norm
+from vlm_jax.models.products import tied, word_logits
 from vlm_jax.parallel.copies import over_shards, row_copies
 
 
@@ -25,7 +26,7 @@ class TextEncoder(nn.Module):
     vocab_size: int
     dtype: jnp.dtype = jnp.float32
     dropout: float = 0.0
-    remat: bool = False
+    remat: str = ""
     scan: bool = False
     attention: str = "xla"
 
@@ -63,13 +64,13 @@ class TextEncoder(nn.Module):
         """int32[...] -> word embeddings [..., D]."""
         return self._with_table(lambda table, ids: jnp.take(table, ids, axis=0).astype(self.dtype), tokens)
 
-    def token_logits(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] -> f32[..., V]: the product with the word embedding (weight tying; Press and Wolf 2017)."""
+    def token_logits(self, hidden: jax.Array, bias: jax.Array, n_tokens: int) -> jax.Array:
+        """[..., D] -> f32[..., V], with a bias [vocab_size]; see `word_logits`."""
 
-        def product(table: jax.Array, x: jax.Array) -> jax.Array:
-            return jnp.einsum("...d,vd->...v", x, table.astype(self.dtype), preferred_element_type=jnp.float32)
+        def product(v: int, x: jax.Array) -> jax.Array:
+            return self._with_table(lambda table, x: tied(table[:v], x), x)
 
-        return self._with_table(product, hidden)
+        return word_logits(hidden, self.word_embedding, bias, n_tokens, product)
 
     def _with_table(self, fn: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
         """fn(word embedding, x); on a mesh shard by shard, so that its gradient is sent once and not at each use."""

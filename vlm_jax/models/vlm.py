@@ -19,15 +19,13 @@ from vlm_jax.models.frames import join_frames
 from vlm_jax.models.fusion import CrossSublayer, masked_mean
 from vlm_jax.models.heads import LandmarkHead, LandmarkTokens
 from vlm_jax.models.image_encoder import ImageEncoder
+from vlm_jax.models.layers import remat_of
 from vlm_jax.models.state import Cache, Memory, Outputs
 from vlm_jax.models.text_encoder import TextEncoder
 
 PROMPT_ROWS = (0, 0, 2, 3)
 """Which row of the batch's prompt axis each task of contract.TASKS reads. `landmarks` and `describe` are asked the
 same: the description of the previous activity; it is encoded once."""
-
-MASKED_LOGIT = -1e9
-"""The logit of a row that only pads the vocabulary."""
 
 
 class Vlm(nn.Module):
@@ -87,7 +85,7 @@ class Vlm(nn.Module):
     def setup(self) -> None:
         c = self.config
         common = {"dtype": self.dtype, "dropout": c.dropout, "attention": c.attention}
-        stack = {**common, "remat": c.remat, "scan": c.scan_layers}
+        stack = {**common, "remat": remat_of(c), "scan": c.scan_layers}
         if c.image_encoder.stem == "backbone":
             self.backbone = make_backbone(c.backbone, self.dtype, None)
         self.image_encoder = ImageEncoder(c.image_encoder, self.image_size, **stack)
@@ -110,7 +108,7 @@ class Vlm(nn.Module):
             if image_width != text_width:
                 init = initializers.weights(image_width)
                 self.image_projection = nn.Dense(text_width, dtype=self.dtype, kernel_init=init)
-            self.decoder = Decoder(c.decoder, text_width, **common, remat=c.remat)
+            self.decoder = Decoder(c.decoder, text_width, **common, remat=remat_of(c))
             self.token_bias = self.param("token_bias", initializers.zeros, (self.vocab_size,))
 
     # --- Face ---------------------------------------------------------------------------------------------------------
@@ -237,10 +235,7 @@ class Vlm(nn.Module):
         return fused.reshape(b, r, s, d)
 
     def _token_logits(self, hidden: jax.Array) -> jax.Array:
-        logits = self.text_encoder.token_logits(hidden) + self.token_bias
-        if self.vocab_size == self.n_tokens:
-            return logits
-        return jnp.where(jnp.arange(self.vocab_size) < self.n_tokens, logits, MASKED_LOGIT)
+        return self.text_encoder.token_logits(hidden, self.token_bias, self.n_tokens)
 
 
 def _pool(tokens: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

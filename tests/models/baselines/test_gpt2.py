@@ -46,7 +46,7 @@ def forward(gpt, tokens, mask, types=None):
     def run(module):
         x = module.place(module.embed(tokens), jnp.arange(tokens.shape[1]), types)
         hidden, memory = module(x, jnp.asarray(mask))
-        return hidden, module.token_logits(hidden), memory
+        return hidden, module.token_logits(hidden, module.vocab_size), memory
 
     return nn_apply(model, variables, run)
 

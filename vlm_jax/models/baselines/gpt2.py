@@ -7,6 +7,7 @@ follows is read by `extend` (all tokens at once, teacher-forced) or by `step` (o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ from flax import linen as nn
 from vlm_jax.config.schema import GptConfig
 from vlm_jax.models import initializers
 from vlm_jax.models.attention import MASKED, Attention
-from vlm_jax.models.layers import layer_norm
+from vlm_jax.models.layers import layer_norm, recomputed
+from vlm_jax.models.products import dot_general, word_logits
 from vlm_jax.models.state import Cache
 from vlm_jax.parallel.partition import constrain_batch
 
@@ -79,8 +81,9 @@ class GptMlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = initializers.weights(self.width)
-        x = nn.Dense(MLP_RATIO * self.width, dtype=self.dtype, kernel_init=init, name="up")(x)
-        return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="down")(jax.nn.gelu(x, approximate=True))
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=init, dot_general=dot_general)
+        x = dense(MLP_RATIO * self.width, name="up")(x)
+        return dense(self.width, name="down")(jax.nn.gelu(x, approximate=True))
 
 
 class GptBlock(nn.Module):
@@ -147,14 +150,14 @@ class Gpt2(nn.Module):
     vocab_size: int
     dtype: jnp.dtype = jnp.float32
     dropout: float = 0.0
-    remat: bool = False
+    remat: str = ""
 
     def setup(self) -> None:
         c = self.config
         init = initializers.weights(c.width)
         self.word_embedding = self.param("word_embedding", init, (self.vocab_size, c.width))
         self.position_embedding = self.param("position_embedding", init, (c.positions, c.width))
-        block: Any = nn.remat(GptBlock, static_argnums=(3,)) if self.remat else GptBlock
+        block: Any = recomputed(GptBlock, self.remat, static_argnums=(3,)) if self.remat else GptBlock
         self.blocks = [block(c.width, c.heads, self.dtype, self.dropout, name=f"layer_{i}") for i in range(c.layers)]
         self.norm = layer_norm(GPT2_EPSILON, self.dtype)
         self.embedding_dropout = nn.Dropout(self.dropout)
@@ -175,10 +178,9 @@ class Gpt2(nn.Module):
         x = x if types is None else x + self.embed(types)
         return self.embedding_dropout(x, deterministic=not train or self.dropout == 0.0)
 
-    def token_logits(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] -> f32[..., V]: the product with the word embedding (weight tying; Press and Wolf 2017)."""
-        table = self.word_embedding.astype(self.dtype)
-        return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+    def token_logits(self, hidden: jax.Array, n_tokens: int) -> jax.Array:
+        """[..., D] -> f32[..., V]; see `word_logits`."""
+        return word_logits(hidden, self.word_embedding, None, n_tokens)
 
     # --- The three ways through the layers ----------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from vlm_jax.models.backbones.convolution import BatchNorm
 from vlm_jax.models.backbones.networks import make_backbone, pooled
 from vlm_jax.models.baselines.gpt2 import Gpt2, KeysValues
 from vlm_jax.models.image_encoder import ImageEncoder
+from vlm_jax.models.layers import remat_of
 
 WORD, VISION = 0, 1
 """Token types. Rows 0 and 1 of GPT-2's own word embedding stand for them, as in the published model."""
@@ -67,11 +68,11 @@ class LvGpt(nn.Module):
     def setup(self) -> None:
         c, width = self.config, self.config.gpt.width
         init = initializers.weights(width)
-        self.gpt = Gpt2(c.gpt, self.vocab_size, self.dtype, c.dropout, c.remat)
+        self.gpt = Gpt2(c.gpt, self.vocab_size, self.dtype, c.dropout, remat_of(c))
         # A trainable copy of GPT-2's table: the two part ways in training, as in the published model.
         self.question_embedding = self.param("question_embedding", init, (self.vocab_size, width))
         if c.gpt.vision == "vit":
-            options = {"dtype": self.dtype, "dropout": c.dropout, "remat": c.remat, "attention": c.attention}
+            options = {"dtype": self.dtype, "dropout": c.dropout, "remat": remat_of(c), "attention": c.attention}
             self.image_encoder = ImageEncoder(c.image_encoder, self.image_size, **options)
         else:
             self.backbone = make_backbone(dataclasses.replace(c.backbone, name=c.gpt.vision), self.dtype, None)

@@ -18,9 +18,9 @@ from vlm_jax.config.schema import Config, Seq2SeqConfig
 from vlm_jax.contract import TASKS, TEXT_TASKS
 from vlm_jax.errors import UserError
 from vlm_jax.models import initializers
-from vlm_jax.models.attention import MASKED
 from vlm_jax.models.baselines.recurrent import Recurrent, RecurrentMemory, recurrent_cache
 from vlm_jax.models.baselines.transformer import Transformer, transformer_cache
+from vlm_jax.models.products import word_logits
 from vlm_jax.models.state import Outputs
 
 NAVIGATION_TASKS = ("describe", "anticipate")
@@ -104,15 +104,8 @@ class Seq2Seq(nn.Module):
         return jnp.take(self.word_embedding, tokens, axis=0).astype(self.dtype)
 
     def _token_logits(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] -> f32[..., V], tied with the words (Press and Wolf 2017)."""
-        table = self.word_embedding.astype(self.dtype)
-        logits = jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32) + self.token_bias
-        return logits if self.vocab_size == self.n_tokens else _real(logits, self.n_tokens)
-
-
-def _real(logits: jax.Array, n_tokens: int) -> jax.Array:
-    """What only pads the vocabulary is never said."""
-    return jnp.where(jnp.arange(logits.shape[-1]) < n_tokens, logits, MASKED)
+        """[..., D] -> f32[..., V]; see `word_logits`."""
+        return word_logits(hidden, self.word_embedding, self.token_bias, self.n_tokens)
 
 
 def make_seq2seq(config: Config, n_tokens: int, dtype: Any, tasks: tuple[str, ...]) -> Seq2Seq:

@@ -24,7 +24,6 @@ from vlm_jax.models.state import Cache, Outputs
 
 PROMPT_ROWS = (0, 0, 2, 3)
 """Which row of the prompt axis each task reads; landmarks and describe are asked the same, see models.vlm."""
-MASKED_LOGIT = -1e9
 
 
 @jax.tree_util.register_dataclass
@@ -144,10 +143,7 @@ class SurgicalGpt(LvGpt):
         return self.gpt.place(x, length - n_vision + step, jnp.asarray(WORD), train)
 
     def _token_logits(self, hidden: jax.Array) -> jax.Array:
-        logits = self.gpt.token_logits(hidden)
-        if self.vocab_size == self.n_tokens:
-            return logits
-        return jnp.where(jnp.arange(self.vocab_size) < self.n_tokens, logits, MASKED_LOGIT)
+        return self.gpt.token_logits(hidden, self.n_tokens)
 
 
 def make_surgical_gpt(config: Config, n_landmarks: int, n_tokens: int, dtype: jnp.dtype) -> SurgicalGpt:

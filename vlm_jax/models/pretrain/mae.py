@@ -56,7 +56,7 @@ class MaeDecoder(nn.Module):
     config: MaeConfig
     n_values: int
     dtype: jnp.dtype = jnp.float32
-    remat: bool = False
+    remat: str = ""
     scan: bool = False
     attention: str = "xla"
 
@@ -98,7 +98,7 @@ class Mae(nn.Module):
     mae: MaeConfig
     image_size: int
     dtype: jnp.dtype = jnp.float32
-    remat: bool = False
+    remat: str = ""
     scan: bool = False
     attention: str = "xla"
     tasks: tuple[str, ...] = ("reconstruct",)

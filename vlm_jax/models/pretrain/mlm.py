@@ -19,8 +19,6 @@ from vlm_jax.models.text_encoder import TextEncoder
 
 MASK_PERCENT = 15
 """Of a text's tokens."""
-MASKED_LOGIT = -1e9
-"""The logit of a row that only pads the vocabulary."""
 
 
 def n_hidden(length: Any) -> Any:
@@ -60,7 +58,7 @@ class MaskedLanguage(nn.Module):
     n_tokens: int
     dtype: jnp.dtype = jnp.float32
     dropout: float = 0.0
-    remat: bool = False
+    remat: str = ""
     scan: bool = False
     attention: str = "xla"
     tasks: tuple[str, ...] = ("mask_language",)
@@ -93,7 +91,5 @@ class MaskedLanguage(nn.Module):
         hidden = self.text_encoder(text, train=train)
         at_places = jnp.take_along_axis(hidden, places[..., None], axis=1, mode="clip")
         features, bias = self.mlm_head(at_places)
-        logits = self.text_encoder.token_logits(features) + bias
-        if self.vocab_size != self.n_tokens:
-            logits = jnp.where(jnp.arange(self.vocab_size) < self.n_tokens, logits, MASKED_LOGIT)
+        logits = self.text_encoder.token_logits(features, bias, self.n_tokens)
         return Outputs(None, None, MaskedTokens(logits, jnp.take_along_axis(wanted, places, axis=1)))
