@@ -25,7 +25,7 @@ _RATES = ("examples_per_second", "texts_per_second", "frames_per_second", "image
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown: one row a case, and below it what they were measured on."""
     lines = [
-        "| job | case | milliseconds (quartiles) | a second | ours takes, of its time | more |",
+        "| job | case | milliseconds (quartiles; timings) | a second | ours takes, of its time (quartiles) | more |",
         "|---|---|---|---|---|---|",
     ]
     lines += [_row(job, row) for job, found in results.items() for row in found["rows"]]
@@ -34,7 +34,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def _row(job: str, row: dict[str, Any]) -> str:
     s = row.get("seconds")
-    time = "" if s is None else f"{_ms(s['median'])} ({_ms(s['low'])} to {_ms(s['high'])})"
+    time = "" if s is None else f"{_ms(s['median'])} ({_ms(s['low'])} to {_ms(s['high'])}; {s['n']})"
     rate = next((f"{row[name]:,.4g} {name.split('_')[0]}" for name in _RATES if name in row), "")
     r = row.get("ours_over_this")
     ratio = "" if r is None else f"{r['median']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
@@ -48,6 +48,10 @@ def _more(row: dict[str, Any]) -> str:
         out.append(f"{row['share_of_peak']:.1%} of the published peak")
     elif "flops_per_second" in row:
         out.append(f"{row['flops_per_second'] / 1e9:,.0f} GFLOP/s")
+    if "share_of_matmul" in row:
+        out.append(f"{row['share_of_matmul']:.0%} of a large product's")
+    if "over_synthetic" in row:
+        out.append(f"{row['over_synthetic']:.3f} times the step on data that lie on the device")
     if "over_greedy" in row:
         out.append(f"{row['over_greedy']:.2f} times greedy")
     if "first_step" in row:
@@ -62,7 +66,7 @@ def _more(row: dict[str, Any]) -> str:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
+    return f"{seconds * 1e3:.3g}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
 
 
 def _machines(results: dict[str, dict[str, Any]]) -> list[str]:

@@ -21,13 +21,15 @@ from PIL import Image
 
 from vlm_jax.bench.peers import Peer
 
+BATCH = 4
+
 
 def make_peer(kind: str, variant: str, images: Any) -> Peer:
     """`kind`: data."""
     if kind != "data" or variant not in ("pil", "opencv", "torch"):
         raise ValueError("this peer reads images, by pil, opencv or torch")
     if variant == "torch":
-        note = f"{images.threads} worker processes, Pillow"
+        note = f"{images.threads} processes, Pillow; batches of {BATCH}, one a process ready when its turn begins"
         return Peer("torch DataLoader", _loader(images), None, note)
     decode = _pil if variant == "pil" else _opencv
     name = {"pil": "Pillow", "opencv": "OpenCV"}[variant]
@@ -56,15 +58,17 @@ class _Endless(torch.utils.data.Dataset):
 
 
 def _loader(images: Any) -> Callable[[], Any]:
-    """One call takes as many images as the others decode."""
-    batch = min(images.batch_size, len(images.jpegs))
+    """One call takes as many images as the others decode.
+
+    What the workers have ready was decoded in the others' turns: hence small batches, and one ahead.
+    """
     here = Path(__file__)
     sys.path.append(str(here.parent))  # a worker imports this file by its own name
     data = importlib.import_module(here.stem)._Endless(images.jpegs, images.size)
     context = torch.multiprocessing.get_context("spawn")  # a fork after JAX has started may hang
     loader = iter(
         torch.utils.data.DataLoader(
-            data, batch, num_workers=images.threads, persistent_workers=True, multiprocessing_context=context
+            data, BATCH, num_workers=images.threads, prefetch_factor=1, multiprocessing_context=context
         )
     )
-    return lambda: [next(loader) for _ in range(len(images.jpegs) // batch)]
+    return lambda: [next(loader) for _ in range(len(images.jpegs) // BATCH)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import jax
@@ -109,6 +110,14 @@ def test_start_times_fresh_processes(micro):
     for row in (cold, warm):
         assert 0 < row["imported"] < row["built"] < row["compiled"] < row["first_step"]
         assert row["save_blocks"] > 0
+
+
+def test_the_page_has_what_the_files_say(repository):
+    path = repository / "benchmarks" / "tables.py"
+    spec = importlib.util.spec_from_file_location("tables", path)
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    assert tables.render(tables.PAGE.read_text()) == tables.PAGE.read_text(), "run python benchmarks/tables.py"
 
 
 # --- Peers -----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ class Images:
 
     jpegs: list[bytes]
     size: int
-    batch_size: int
     threads: int
 
 
@@ -42,7 +41,7 @@ def measure(config: Config, *, rounds: int, warmup: int, peers: list[str], n_ima
     pixels = smooth_noise(n_images)
     jpegs = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes() for image in pixels]
     size = config.data.image_size
-    images = Images(jpegs, size, config.train.batch_size, config.data.threads)
+    images = Images(jpegs, size, config.data.threads)
     others = load_peers(peers, "data", images)
     calls: dict[str, Callable[[], Any]] = {
         OURS: lambda: [decode_image(jpeg, size) for jpeg in jpegs],
