@@ -80,7 +80,7 @@ def test_parity_with_transformers(size, record_property):
 
     def run(module):
         hidden, _ = module(module.place(module.embed(tokens), jnp.arange(9), None), jnp.ones((2, 9), bool))
-        return hidden, module.token_logits(hidden)
+        return hidden, module.token_logits(hidden, vocabulary)
 
     ours = jax.jit(lambda params: model.apply({"params": params}, method=run))(imported.params["gpt"])
     with torch.no_grad():
