@@ -150,7 +150,7 @@ class ModelConfig:
     dropout: float = 0.0
     dtype: str = "auto"  # auto (bfloat16 on accelerators, float32 on CPU), float32 or bfloat16: activations only
     remat: bool = False  # recompute each layer in the backward pass
-    remat_keep: str = "nothing"  # what is not recomputed: nothing, products (of matrices)
+    remat_keep: str = "nothing"  # with remat, what is kept all the same: nothing, products (of matrices)
     scan_layers: bool = False  # one compiled layer, scanned; else unrolled
     attention: str = "xla"  # xla or cudnn
 

@@ -20,7 +20,6 @@ TILE = 128
 MASKED_LOGIT = -1e9
 """Of rows that only pad the vocabulary: finite, and of probability 0."""
 
-
 Product = Callable[[int, jax.Array], jax.Array]
 """(V, [N, D]) -> f32[N, V]."""
 
@@ -69,7 +68,8 @@ def word_logits(
     x = hidden.reshape(-1, hidden.shape[-1])
     logits = tied(table[:v], x) if product is None else product(v, x)
     if bias is not None:  # as a product, whose gradient is one too: a sum over rows takes a CPU ten times as long
-        logits = logits + jnp.ones((len(logits), 1)) @ bias[None, :v]
+        ones = jnp.ones((len(logits), 1))
+        logits = logits + jnp.matmul(ones, bias[None, :v], precision="highest")  # else bfloat16 on TPUs, TF32 on GPUs
     if n_tokens < v:
         logits = jnp.where(jnp.arange(v) < n_tokens, logits, MASKED_LOGIT)
     return logits.reshape(*hidden.shape[:-1], v)
