@@ -1,6 +1,7 @@
 """How the cost of a training step grows with image size, batch, length, prompts and devices.
 
     python benchmarks/growth.py --config configs/vlm.py:tiny_vit --out benchmarks/results/growth/growth.json
+    python benchmarks/growth.py --out benchmarks/results/growth/image.json --cases image -- data.image_size=224 ...
 
 Each case is timed turn by turn with the config as it is, and its time compared with the ratio of counted operations.
 Devices: the same global batch on eight of the CPU's fake devices and on one, each in a process of its own.
@@ -27,6 +28,8 @@ from vlm_jax.config.load import load_config
 from vlm_jax.parallel import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
+CASES = ["image", "batch", "prompts", "targets", "one", "two", "devices"]
+"""How the names of the rows begin."""
 
 
 def cases(config: Any) -> dict[str, dict[str, str]]:
@@ -42,11 +45,14 @@ def cases(config: Any) -> dict[str, dict[str, str]]:
     }
 
 
-def grow(spec: str, overrides: list[tuple[str, str]], rounds: int) -> list[dict[str, Any]]:
-    """One row a case: seconds, and how many times the operations and the time of the config itself."""
+def grow(spec: str, overrides: list[tuple[str, str]], rounds: int, only: list[str]) -> list[dict[str, Any]]:
+    """One row a case whose name begins as one of `only` does: seconds, and how many times the operations and the time
+    of the config itself."""
     config = load_config(spec, overrides)
     trials = {"the config itself": make_trial(config)}
     for name, settings in cases(config).items():
+        if not name.startswith(tuple(only)):
+            continue
         trials[name] = make_trial(load_config(spec, [*overrides, *settings.items()]))
     first = next(iter(trials.values()))
     with jax.set_mesh(first.mesh):
@@ -82,11 +88,14 @@ def main() -> None:
     parser.add_argument("--config", default="configs/vlm.py:tiny_vit")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES, help="some of them; default: all")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of the config")
     arguments = parser.parse_args()
     runtime.prepare()
     overrides = [tuple(setting.split("=", 1)) for setting in arguments.settings]
-    rows = grow(arguments.config, overrides, arguments.rounds) + devices(arguments.config, overrides, arguments.rounds)
+    rows = grow(arguments.config, overrides, arguments.rounds, arguments.cases)
+    if "devices" in arguments.cases:
+        rows += devices(arguments.config, overrides, arguments.rounds)
     config = load_config(arguments.config, overrides)
     write(result("growth", {**describe(config), "rounds": arguments.rounds}, rows), arguments.out)
     for row in rows:

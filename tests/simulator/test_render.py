@@ -182,7 +182,7 @@ def test_centres_differ_and_frames_move(plan):
 @pytest.mark.parametrize("scope", [0, 30, 45, 70])
 def test_a_scope_looks_off_its_shaft_by_its_angle(scope):
     eye, target = np.array([9.0, 20.0, 30.0]), np.array([20.0, 30.0, 35.0])
-    turn = camera.aim(eye, target, scope, roll=0.3, swing=(0.0, 0.0))
+    turn = camera.aim(eye[None], target, scope, roll=np.array([0.3]), swing=np.zeros((1, 2)))[0]
     shaft = (eye - np.array(stations.NOSTRIL)) / np.linalg.norm(eye - np.array(stations.NOSTRIL))
     assert math.degrees(math.acos(shaft @ turn[:, 2])) == pytest.approx(scope, abs=1e-6)
     np.testing.assert_allclose(turn.T @ turn, np.eye(3), atol=1e-12)

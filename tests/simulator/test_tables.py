@@ -6,9 +6,13 @@ too. In the default tests over three procedures, in the slow ones over a thousan
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from graphlib import TopologicalSorter
+from multiprocessing import get_context
 
 import pytest
 
@@ -121,13 +125,22 @@ def check_relations(relations: set[tuple[str, str, str]]) -> None:
         tuple(TopologicalSorter(follows).static_order())  # raises CycleError, naming the circle
 
 
-def check(bundles, whole: bool) -> None:
-    """All assertions; `whole`: so many procedures that every landmark is seen somewhere."""
+Found = tuple[Counter, set[tuple[str, str, str]]]
+
+
+def examine(bundle: ProcedureBundle) -> Found:
+    """All assertions about one procedure: how often each landmark is seen, and the relations stated."""
+    seen, relations = check_landmarks(bundle), check_descriptions(bundle)
+    check_sentences(bundle)
+    return seen, relations
+
+
+def check(found: Iterable[Found], whole: bool) -> None:
+    """What holds over all procedures; `whole`: so many that every landmark is seen somewhere."""
     seen, relations = Counter(), set()
-    for bundle in bundles:
-        seen += check_landmarks(bundle)
-        relations |= check_descriptions(bundle)
-        check_sentences(bundle)
+    for some, stated in found:
+        seen += some
+        relations |= stated
     check_relations(relations)
     missing = set(range(1, 21)) - set(seen)
     assert not missing or not whole, f"never seen: {missing}"
@@ -135,13 +148,21 @@ def check(bundles, whole: bool) -> None:
 
 
 def test_three_procedures_hold_to_the_table(full):
-    check((bundle for _, bundle in full), whole=False)
+    check((examine(bundle) for _, bundle in full), whole=False)
+
+
+THOUSAND = SimulatorConfig(seed=11, procedures=1000, frames_per_procedure=1, image_size=16)
+
+
+def examine_one(id: str) -> Found:
+    return examine(make_procedure(THOUSAND, id))
 
 
 @pytest.mark.slow
 def test_a_thousand_procedures_hold_to_the_table():
-    config = SimulatorConfig(seed=11, procedures=1000, frames_per_procedure=1, image_size=16)
-    check((make_procedure(config, id) for id in procedure_ids(config)), whole=True)
+    """A procedure a core, about six seconds each."""
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        check(pool.map(examine_one, procedure_ids(THOUSAND), chunksize=5), whole=True)
 
 
 def test_the_checks_hear_what_is_wrong(full):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm_jax.simulator import SimulatorConfig, anatomy, blocks, render, trace
+from vlm_jax.simulator import SimulatorConfig, anatomy, blocks, field, render, trace
 from vlm_jax.simulator.blocks import Block
 from vlm_jax.simulator.scene import BEND, build_scene, endoscope
 from vlm_jax.simulator.workflow import draw_plan
@@ -42,21 +46,39 @@ def test_distance_is_that_to_the_nearest_point_of_the_surface():
 def test_the_tracer_measures_as_the_host_does():
     points = np.random.default_rng(1).uniform(-6, 6, (500, 3)).astype(np.float32)
     packed = blocks.pack([BLOCK], 2)
-    measured = trace.block_distance(tuple(jnp.asarray(points.T)), jnp.asarray(packed[0]))
+    measured = field.block_distance(tuple(jnp.asarray(points.T)), jnp.asarray(packed[0]))
     np.testing.assert_allclose(measured, blocks.distance(BLOCK, points), atol=1e-4)
-    assert (trace.block_distance(tuple(jnp.asarray(points.T)), jnp.asarray(packed[1])) > 1000).all()
+    assert (field.block_distance(tuple(jnp.asarray(points.T)), jnp.asarray(packed[1])) > 1000).all()
     with pytest.raises(ValueError, match="slots"):
         blocks.pack([BLOCK] * 3, 2)
 
 
 def test_wave_is_nearly_a_sine_and_smooth_min_nearly_a_minimum():
     x = np.linspace(-30, 30, 4001).astype(np.float32)
-    np.testing.assert_allclose(trace.wave(jnp.asarray(x)), np.sin(x), atol=1.5e-3)
+    np.testing.assert_allclose(field.wave(jnp.asarray(x)), np.sin(x), atol=1.5e-3)
     a, b = np.meshgrid(np.linspace(-3, 3, 61), np.linspace(-3, 3, 61))
-    blended = np.asarray(trace.smooth_min(jnp.asarray(a), jnp.asarray(b), 1.0))
+    blended = np.asarray(field.smooth_min(jnp.asarray(a), jnp.asarray(b), 1.0))
     low = np.minimum(a, b)
     assert (blended <= low + 1e-6).all() and (blended >= low - 0.25 - 1e-6).all()
     assert np.allclose(blended[np.abs(a - b) >= 1], low[np.abs(a - b) >= 1], atol=1e-6)
+
+
+def test_a_loop_over_the_slots_in_use_is_all_slots_one_by_one(monkeypatch):
+    """A CPU's loop and what other devices unroll, on scenes of different length; an unused slot before a used one would
+    cut the loop short."""
+    plan = draw_plan(CONFIG, 0)
+    scenes = [build_scene(CONFIG, plan, plan.activities[k]) for k in (0, len(plan.activities) - 1)]
+    paths = [endoscope(CONFIG, plan, plan.activities[k], s) for k, s in zip((0, -1), scenes, strict=True)]
+    packed = render.pack([(s, p, 0) for s, p in zip(scenes, paths, strict=True)])
+    drawn = np.random.default_rng(2).uniform((0, 0, 0), (20, 45, 80), (render.CHUNK, 300, 3)).astype(np.float32)
+    points = tuple(jnp.asarray(drawn[..., k]) for k in range(3))
+    looped = field.field(points, packed), *trace.name(points, packed)
+    monkeypatch.setattr(field.jax, "default_backend", lambda: "gpu")
+    unrolled = field.field(points, packed), *trace.name(points, packed)
+    np.testing.assert_allclose(looped[0], unrolled[0], atol=2e-5)
+    for ours, theirs in zip(looped[1:], unrolled[1:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert len(np.unique(np.asarray(looped[1]))) > 3
 
 
 def cast(scene, path, frame: int, size: int) -> np.ndarray:
@@ -87,19 +109,19 @@ def cast(scene, path, frame: int, size: int) -> np.ndarray:
         h = np.clip(0.5 + 0.5 * (e - d) / width, 0, 1)  # the other usual form of the same polynomial
         return e + (d - e) * h - width * h * (1 - h)
 
-    def field(p: np.ndarray) -> np.ndarray:
+    def distance(p: np.ndarray) -> np.ndarray:
         q, air = bent(p), None
         for block in scene.nose.airways:
             d = blocks.distance(block, q)
-            air = d if air is None else blend(air, d, trace.BLEND_AIR)
+            air = d if air is None else blend(air, d, field.BLEND_AIR)
         total = -air  # type: ignore[operator]
         for block in scene.nose.solids:
-            total = blend(total, blocks.distance(block, q), trace.BLEND_TISSUE)
+            total = blend(total, blocks.distance(block, q), field.BLEND_TISSUE)
         return total
 
     t = np.full(len(rays), trace.NEAR)
     for _ in range(260):
-        d = field(eye + t[:, None] * rays)
+        d = distance(eye + t[:, None] * rays)
         t = np.where((d > 0.004) & (t < trace.FAR), t + np.clip(0.6 * d, 0.003, None), t)
     q = bent(eye + t[:, None] * rays)
     wall = -np.min([blocks.distance(block, q) for block in scene.nose.airways], axis=0)
@@ -108,7 +130,7 @@ def cast(scene, path, frame: int, size: int) -> np.ndarray:
     ids = np.zeros(len(rays), int)
     for k, block in reversed(list(enumerate(scene.nose.paints))):
         inside = blocks.distance(block, q) < 0
-        ids = np.where(inside, int(scene.slots[trace.SOLIDS + k, 3]), ids)
+        ids = np.where(inside, int(scene.slots[field.SOLIDS + k, 3]), ids)
     ids = np.where(slot >= 0, scene.slots[slot, 3].astype(int), ids)
     ids = ids.reshape(size, size) * (r < scene.centre.border)
     return ids[:, ::-1] if scene.side == "right" else ids
@@ -148,7 +170,8 @@ def test_ids_and_visible_landmarks_are_those_of_independent_ray_casting():
 
 @pytest.mark.slow
 def test_a_thousand_frames_by_independent_ray_casting():
-    results = [compare_procedure(index) for index in range(10)]
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        results = list(pool.map(compare_procedure, range(10)))
     assert np.mean(results) > 0.985, results
 
 

@@ -65,7 +65,7 @@ def pack(blocks: Sequence[Block], slots: int) -> np.ndarray:
       ValueError: if there are more blocks than slots.
     """
     if len(blocks) > slots:
-        raise ValueError(f"{len(blocks)} blocks in {slots} slots: raise the number of slots in trace.py")
+        raise ValueError(f"{len(blocks)} blocks in {slots} slots: raise the number of slots in field.py")
     packed = np.zeros((slots, WIDTH), np.float32)
     packed[:, 15] = NOWHERE
     for row, block in zip(packed, blocks, strict=False):

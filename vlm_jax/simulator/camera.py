@@ -27,21 +27,22 @@ class Path:
     strengths: np.ndarray
 
 
-def aim(eye: np.ndarray, target: np.ndarray, scope: float, roll: float, swing: tuple[float, float]) -> np.ndarray:
-    """f64[3, 3], columns right, up, forward: what a scope of `scope` degrees at `eye` sees when turned to `target`."""
-    shaft = _unit(eye - np.array(NOSTRIL))
-    wanted = _unit(target - eye)
-    axis = np.cross(shaft, wanted)
-    bend = math.radians(scope) if np.linalg.norm(axis) > 1e-6 else 0.0
-    forward = shaft if bend == 0 else math.cos(bend) * shaft + math.sin(bend) * np.cross(_unit(axis), shaft)
-    reference = np.array([0.0, 1.0, 0.0]) if abs(forward[1]) < 0.92 else np.array([0.0, 0.0, -1.0])
+def aim(eyes: np.ndarray, target: np.ndarray, scope: float, roll: np.ndarray, swing: np.ndarray) -> np.ndarray:
+    """f64[F, 3, 3], columns right, up, forward: what a scope of `scope` degrees at eyes f64[F, 3] sees when turned to
+    `target`; roll f64[F] and swing f64[F, 2] in radians."""
+    shaft = _unit(eyes - np.array(NOSTRIL))
+    axis = np.cross(shaft, _unit(target - eyes))
+    straight = np.linalg.norm(axis, axis=-1, keepdims=True) <= 1e-6
+    bend = np.where(straight, 0.0, math.radians(scope))
+    forward = np.cos(bend) * shaft + np.sin(bend) * np.cross(_unit(np.where(straight, (1.0, 0.0, 0.0), axis)), shaft)
+    reference = np.where(abs(forward[:, 1:2]) < 0.92, (0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
     right = _unit(np.cross(reference, forward))
     up = np.cross(forward, right)
-    forward = _unit(forward + math.tan(swing[0]) * right + math.tan(swing[1]) * up)
+    forward = _unit(forward + np.tan(swing[:, :1]) * right + np.tan(swing[:, 1:]) * up)
     right = _unit(np.cross(up, forward))
     up = np.cross(forward, right)
-    cos, sin = math.cos(roll), math.sin(roll)
-    return np.stack([cos * right + sin * up, cos * up - sin * right, forward], axis=1)
+    cos, sin = np.cos(roll)[:, None], np.sin(roll)[:, None]
+    return np.stack([cos * right + sin * up, cos * up - sin * right, forward], axis=-1)
 
 
 def poses(
@@ -54,20 +55,18 @@ def poses(
     across = np.array([1.0, 0.0, 0.0])
     eyes = base + shaft * (ADVANCE * (zoom - 1))[:, None] + across * pan[:, :1] * 1.2
     eyes = withdraw(eyes, shaft, nose)
-    turns = [
-        aim(e, target, scope, float(r), (SWING * float(p[0]), SWING * float(p[1])))
-        for e, p, r in zip(eyes, pan, roll, strict=True)
-    ]
-    return eyes.astype(np.float32), np.stack(turns).astype(np.float32)
+    return eyes.astype(np.float32), aim(eyes, target, scope, roll, SWING * pan).astype(np.float32)
 
 
 def withdraw(eyes: np.ndarray, shaft: np.ndarray, nose: Nose) -> np.ndarray:
     """Eyes f64[F, 3] moved back along the shaft until they are clear; the clearest place where none is."""
-    back = np.arange(0, 16, 0.5)
-    candidates = eyes[:, None] - shaft * back[:, None]
-    free = clearance(candidates, nose)
-    first = np.where((free >= CLEARANCE).any(axis=1), (free >= CLEARANCE).argmax(axis=1), free.argmax(axis=1))
-    return candidates[np.arange(len(eyes)), first]
+    out, tight = eyes.copy(), clearance(eyes, nose) < CLEARANCE
+    if tight.any():
+        candidates = eyes[tight, None] - shaft * np.arange(0, 16, 0.5)[:, None]
+        free = clearance(candidates, nose)
+        first = np.where((free >= CLEARANCE).any(axis=1), (free >= CLEARANCE).argmax(axis=1), free.argmax(axis=1))
+        out[tight] = candidates[np.arange(len(first)), first]
+    return out
 
 
 def clearance(points: np.ndarray, nose: Nose) -> np.ndarray:
@@ -89,4 +88,4 @@ def instrument(tip: np.ndarray, entry: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _unit(v: np.ndarray) -> np.ndarray:
-    return v / np.linalg.norm(v)
+    return v / np.linalg.norm(v, axis=-1, keepdims=True)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.simulator import anatomy, nuisance, shade, trace
+from vlm_jax.simulator import anatomy, field, nuisance, shade, trace
 from vlm_jax.simulator.camera import Path
 from vlm_jax.simulator.scene import BEND, Scene
 
@@ -101,7 +101,8 @@ def _measure(shots: Sequence[Shot]) -> tuple[jax.Array, jax.Array]:
     solid, paint = trace.name_fn(ends, packed)
     tool = trace.tool_fn(packed.tool, MASK_SIZE) < depth
     solids, paints = trace.silhouettes_fn(packed, SILHOUETTE_SIZE)
-    return _count(depth, solid, paint, tool, slots, border), _count_alone(solids, paints, slots, border)
+    seen = _count(*(a.reshape(-1, MASK_SIZE, MASK_SIZE) for a in (depth, solid, paint, tool)), slots, border)
+    return seen, _count_alone(solids, paints, slots, border)
 
 
 @jax.jit
@@ -122,12 +123,12 @@ def _count(
 @jax.vmap
 def _count_alone(solids: jax.Array, paints: jax.Array, slots: jax.Array, border: jax.Array) -> jax.Array:
     """f32[20] of a frame: pixels of the field of view that each landmark would cover with nothing in front."""
-    covered = jnp.concatenate([solids, paints]) & _field(SILHOUETTE_SIZE, border)
+    covered = jnp.concatenate([solids, paints]) & _field(SILHOUETTE_SIZE, border).reshape(-1)
     member = slots[:-1, 3].astype(jnp.int32)[None, :] == jnp.arange(1, COUNT + 1)[:, None]
-    return jnp.einsum("ns,shw->nhw", member.astype(jnp.float32), covered.astype(jnp.float32)).clip(0, 1).sum((1, 2))
+    return jnp.einsum("ns,sp->np", member.astype(jnp.float32), covered.astype(jnp.float32)).clip(0, 1).sum(1)
 
 
-def pack(shots: Sequence[Shot]) -> trace.Packed:
+def pack(shots: Sequence[Shot]) -> field.Packed:
     """The tracer's arrays of CHUNK frames; the last is repeated where there are fewer."""
     full = _full(shots)
 
@@ -137,7 +138,7 @@ def pack(shots: Sequence[Shot]) -> trace.Packed:
     def along(name: str) -> jax.Array:
         return jnp.asarray(np.stack([getattr(path, name)[number] for _, path, number in full]))
 
-    return trace.Packed(
+    return field.Packed(
         eye=along("eye"),
         turn=along("turn"),
         solids=each("solids"),

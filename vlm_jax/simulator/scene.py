@@ -9,11 +9,11 @@ import numpy as np
 from vlm_jax.simulator import anatomy, blocks, camera, nose, nuisance, stations
 from vlm_jax.simulator.centres import CENTRES, Centre
 from vlm_jax.simulator.config import SimulatorConfig
+from vlm_jax.simulator.field import AIRWAYS, PAINTS, SOLIDS
 from vlm_jax.simulator.findings import EMPTY, FINDINGS, Finding, Mark
 from vlm_jax.simulator.plan import Plan, PlannedActivity, stream
 from vlm_jax.simulator.shade import DECAL_WIDTH, DECALS
 from vlm_jax.simulator.surgery import available
-from vlm_jax.simulator.trace import AIRWAYS, PAINTS, SOLIDS
 
 ARTERIES = (17, 18)
 BEND = 0.5  # mm
@@ -55,7 +55,7 @@ KINDS = {"flat": 0, "bulge": 1, "hole": 2}
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What stands before the endoscope, ready for the tracer (see `trace.Packed`, `shade.Look`).
+    """What stands before the endoscope, ready for the tracer (see `field.Packed`, `shade.Look`).
 
     solids f32[SOLIDS, 16], airways f32[AIRWAYS, 16], paints f32[PAINTS, 16]; slots f32[SOLIDS + PAINTS + 1, 4];
     decals f32[DECALS, DECAL_WIDTH]; phase f32[3]. The right side is the left one's mirror image.

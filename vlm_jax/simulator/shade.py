@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vlm_jax.simulator.trace import FAR, PAINTS, SOLIDS, Hits, Packed, Point, directions, turned, wave
+from vlm_jax.simulator.field import PAINTS, SOLIDS, Packed, Point, over_slots, program, wave
+from vlm_jax.simulator.trace import FAR, Hits, directions, turned
 
 DECALS, DECAL_WIDTH = 9, 18
 """Slots for the marks of findings in a scene."""
@@ -41,6 +42,8 @@ class Look(NamedTuple):
     over: jax.Array
 
 
+Tissue = tuple[list[jax.Array], Point, jax.Array]
+"""Reflectance, normal and wetness of F frames, arrays f32[F, H, W]."""
 BLOOD = (0.42, 0.02, 0.03)
 STEEL = (0.62, 0.64, 0.66)
 
@@ -83,9 +86,9 @@ def _develop(rgb: list[jax.Array], depth: jax.Array, look: Look) -> jax.Array:
     return _frame(_veil(_expose(rgb, look, size), look, depth, directions(size)), look, size)
 
 
-_surface_fn = jax.jit(jax.vmap(_surface))
-_decals_fn = jax.jit(jax.vmap(lambda albedo, normal, ids, p, look: _decals(albedo, normal, ids, p, look)))
-_light_fn = jax.jit(jax.vmap(_light))
+_surface_fn = program(jax.vmap(_surface))
+_decals_fn = program(lambda albedo, normal, ids, p, look: _decals(albedo, normal, ids, p, look))
+_light_fn = program(jax.vmap(_light))
 _develop_fn = jax.jit(jax.vmap(_develop))
 
 
@@ -125,29 +128,33 @@ def _ripple(normal: Point, p: Point, depth: jax.Array, phase: jax.Array) -> Poin
     return tuple(n / norm for n in out)
 
 
-def _decals(
-    albedo: list[jax.Array], normal: Point, ids: jax.Array, p: Point, look: Look
-) -> tuple[list[jax.Array], Point, jax.Array]:
+def _decals(albedo: list[jax.Array], normal: Point, ids: jax.Array, p: Point, look: Look) -> Tissue:
     """The marks of findings on their landmarks: secretion, swelling, blood, holes."""
-    wet = jnp.ones_like(p[0])
-    for k in range(DECALS):
-        d = look.decals[k]
-        offset = [p[i] - d[1 + i] for i in range(3)]
-        own = [sum(d[4 + 3 * r + i] * offset[i] for i in range(3)) for r in range(3)]
-        radius = jnp.sqrt(sum(o * o for o in own))
-        weight = jnp.clip((1.15 - radius) / 0.3, 0, 1) * d[17] * (ids == d[0].astype(jnp.int32))
-        bulge, hole = weight * (d[16] == 1), weight * (d[16] == 2)
-        depth = 1 - 0.75 * hole * jnp.clip(1.2 - radius, 0, 1)
-        rim = 1 - 0.25 * jnp.clip((radius - 0.75) / 0.35, 0, 1) * bulge
-        albedo = [(c * (1 - weight) + d[13 + i] * weight) * depth * rim for i, c in enumerate(albedo)]
-        push = [sum(d[4 + 3 * r + i] * own[r] for r in range(3)) for i in range(3)]
-        scale = jnp.sqrt(sum(q * q for q in push)) + 1e-6
-        tilt = 0.7 * bulge * jnp.clip(radius, 0, 1)
-        normal = tuple(n + tilt * q / scale for n, q in zip(normal, push, strict=True))
-        norm = jnp.sqrt(sum(n * n for n in normal)) + 1e-6
-        normal = tuple(n / norm for n in normal)
-        wet = wet * (1 + 0.5 * bulge) * (1 - hole)
-    return albedo, normal, wet
+
+    def mark(_: jax.Array | int, decal: jax.Array, tissue: Tissue) -> Tissue:
+        return _decal([decal[:, c, None, None] for c in range(DECAL_WIDTH)], tissue, ids, p)
+
+    marked = jnp.sum(look.decals[..., 17] > 0, axis=1)
+    return over_slots(look.decals, marked, mark, (albedo, normal, jnp.ones_like(p[0])))
+
+
+def _decal(d: list[jax.Array], tissue: Tissue, ids: jax.Array, p: Point) -> Tissue:
+    """One mark of each frame: `d` are the numbers of a decal, f32[F, 1, 1] each."""
+    albedo, normal, wet = tissue
+    offset = [p[i] - d[1 + i] for i in range(3)]
+    own = [sum(d[4 + 3 * r + i] * offset[i] for i in range(3)) for r in range(3)]
+    radius = jnp.sqrt(sum(o * o for o in own))
+    weight = jnp.clip((1.15 - radius) / 0.3, 0, 1) * d[17] * (ids == d[0].astype(jnp.int32))
+    bulge, hole = weight * (d[16] == 1), weight * (d[16] == 2)
+    depth = 1 - 0.75 * hole * jnp.clip(1.2 - radius, 0, 1)
+    rim = 1 - 0.25 * jnp.clip((radius - 0.75) / 0.35, 0, 1) * bulge
+    albedo = [(c * (1 - weight) + d[13 + i] * weight) * depth * rim for i, c in enumerate(albedo)]
+    push = [sum(d[4 + 3 * r + i] * own[r] for r in range(3)) for i in range(3)]
+    scale = jnp.sqrt(sum(q * q for q in push)) + 1e-6
+    tilt = 0.7 * bulge * jnp.clip(radius, 0, 1)
+    normal = tuple(n + tilt * q / scale for n, q in zip(normal, push, strict=True))
+    norm = jnp.sqrt(sum(n * n for n in normal)) + 1e-6
+    return albedo, tuple(n / norm for n in normal), wet * (1 + 0.5 * bulge) * (1 - hole)
 
 
 def _blood(albedo: list[jax.Array], wet: jax.Array, p: Point, look: Look) -> tuple[list[jax.Array], jax.Array]:
