@@ -134,6 +134,7 @@ def test_a_mistake_is_one_line_that_says_what_to_do(key, raw, says):
 def test_rules_between_keys_that_no_single_override_breaks():
     for overrides, says in (
         ({"model.no_image": "1", "model.no_text": "1"}, "see nothing"),
+        ({"model.remat_keep": "products"}, "no effect without remat"),
         ({"tasks": "report", "loss.report_weight": "0"}, "nothing would be learned"),
         ({"parallel.num_processes": "2", "parallel.process_id": "2"}, "below parallel.num_processes"),
         ({"data.path": "a,b", "data.weights": "1,-1"}, "one positive weight for each"),

@@ -244,6 +244,8 @@ def _data(config: Config) -> Iterator[str]:
 def _meaning(config: Config) -> Iterator[str]:
     if config.model.no_image and config.model.no_text:
         yield "config keys 'model.no_image' and 'model.no_text' are both set: the model would see nothing; unset one"
+    if config.model.remat_keep != "nothing" and not config.model.remat:
+        yield "config key 'model.remat_keep' has no effect without remat: add --config.model.remat=true"
     if config.optim.lr == 0:
         yield "config key 'optim.lr' must be above 0"
     weights = [getattr(config.loss, f"{task}_weight", 1.0) for task in config.tasks]
