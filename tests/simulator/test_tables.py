@@ -159,6 +159,7 @@ def examine_one(id: str) -> Found:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
 def test_a_thousand_procedures_hold_to_the_table():
     """A procedure a core, about six seconds each."""
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:

@@ -169,6 +169,7 @@ def test_ids_and_visible_landmarks_are_those_of_independent_ray_casting():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
 def test_a_thousand_frames_by_independent_ray_casting():
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         results = list(pool.map(compare_procedure, range(10)))
