@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import cohen_kappa_score
 
 from vlm_jax.data.sources.operative_notes import read_notes
 from vlm_jax.evaluation.intervals import Groups, Samples, weighted_mean
@@ -28,6 +29,8 @@ from vlm_jax.simulator.keywords import KEYWORDS
 from vlm_jax.simulator.language import word
 
 LABELS = Path(__file__).parent.parent / "tests/metrics/factuality_labels.jsonl"
+SECOND = LABELS.with_name("factuality_labels_second.jsonl")
+"""The same sentences by a reader who saw neither the rules nor the first reader's labels."""
 LABELLED = ("landmark", "laterality", "status", "negation", "action")
 FILES = ("ent_operative.jsonl", "fess_operative.jsonl")
 
@@ -174,6 +177,22 @@ def agreement(sentences: dict[str, str], labels: list[dict]) -> dict[str, dict[s
     return result
 
 
+def between(first: list[dict], second: list[dict]) -> dict[str, dict[str, float]]:
+    """{attribute: {exact, kappa}} of two readers: the share of sentences with the same set, and Cohen's kappa (1960)
+    over all pairs of a sentence and a name that either reader used."""
+    result = {}
+    for name in LABELLED:
+        used = sorted({value for row in [*first, *second] for value in row[name]})
+        a, b = (np.array([[value in row[name] for value in used] for row in rows]) for rows in (first, second))
+        kappa = cohen_kappa_score(a.ravel(), b.ravel())
+        result[name] = {"exact": float((a == b).all(axis=1).mean()), "kappa": float(kappa)}
+    return result
+
+
+def read_labels(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--notes", type=Path, help="folder of operative notes; without it only the simulator is used")
@@ -185,11 +204,16 @@ def main() -> None:
         "paraphrases": paraphrases(events),
     }
     if options.notes:
-        labels = [json.loads(line) for line in LABELS.read_text().splitlines()]
+        labels, second = read_labels(LABELS), read_labels(SECOND)
         sentences = note_sentences(options.notes)
         labelled = {row["sha256"] for row in labels}
         result["planted"]["notes"] = plant(text for key, text in sentences.items() if key not in labelled)
-        result["labels"] = {"n": len(labels), "agreement": agreement(sentences, labels)}
+        result["labels"] = {
+            "n": len(labels),
+            "agreement": agreement(sentences, labels),
+            "agreement_with_second_reader": agreement(sentences, second),
+            "readers": between(labels, second),
+        }
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:

@@ -7,7 +7,6 @@ on them; a sentence is named by its note, its place and its sha256, for no text 
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 
 import numpy as np
@@ -159,12 +158,21 @@ def test_planted_errors_in_real_notes(benchmark, real_data):
 
 def test_agreement_with_labels_made_by_hand(benchmark, real_data):
     sentences = benchmark.note_sentences(_notes(real_data))
-    labels = [json.loads(line) for line in benchmark.LABELS.read_text().splitlines()]
+    labels = benchmark.read_labels(benchmark.LABELS)
     assert len(labels) == 200 and all(row["sha256"] in sentences for row in labels)
     found = benchmark.agreement(sentences, labels)
     exact = {name: found[name]["exact"][0] for name in benchmark.LABELLED}
     least = {"landmark": 0.97, "laterality": 0.99, "status": 0.92, "negation": 0.98, "action": 0.89}
     assert all(exact[name] >= least[name] for name in least), exact
+
+
+def test_two_readers_agree(benchmark):
+    """The second read blind; what they disagree on bounds what rules can be held to."""
+    first, second = benchmark.read_labels(benchmark.LABELS), benchmark.read_labels(benchmark.SECOND)
+    assert [row["sha256"] for row in first] == [row["sha256"] for row in second]
+    found = benchmark.between(first, second)
+    assert all(row["kappa"] > 0.85 and row["exact"] > 0.88 for row in found.values()), found
+    assert benchmark.between(first, first)["status"] == {"exact": 1.0, "kappa": 1.0}
 
 
 def _notes(real_data):
