@@ -110,8 +110,8 @@ def page(found: dict[str, Any]) -> str:
     """The table by stage, and the whole."""
     lines = ["| stage | milliseconds a frame (quartiles) |", "|---|---|"]
     lines += [
-        f"| {r['name']} | {r['seconds']['median']:.2f} ({r['seconds']['low']:.2f} to {r['seconds']['high']:.2f}) |"
-        for r in found["rows"]
+        f"| {name} | {ms['median']:.2f} ({ms['low']:.2f} to {ms['high']:.2f}) |"
+        for name, ms in ((row["name"], row["milliseconds"]) for row in found["rows"])
     ]
     w, m = found["whole"], found["machine"]
     size = f"{w['procedures']} procedures ({w['frames']:,} frames, {w['activities']} activities)"
@@ -124,7 +124,7 @@ def page(found: dict[str, Any]) -> str:
             "compilation in it.",
             "",
             f"Simulator {found['simulator']}; {found['date']}, commit {found['commit']}; {where}; medians "
-            f"of {found['rows'][0]['seconds']['n']}.",
+            f"of {found['rows'][0]['milliseconds']['n']}.",
         ]
     )
 
@@ -138,10 +138,10 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "reference" / "simulator.md")
     arguments = parser.parse_args()
     seconds = interleave(stages(FULL), rounds=arguments.rounds, warmup=2)
-    rows = [{"name": name, "seconds": summary(1e3 * s.wall / render.CHUNK)} for name, s in seconds.items()]
+    rows = [{"name": name, "milliseconds": summary(1e3 * s.wall / render.CHUNK)} for name, s in seconds.items()]
     found = {
         "simulator": identity(FULL),
-        "unit": "milliseconds a frame",
+        "per": "frame",
         "rows": rows,
         "whole": whole(arguments.procedures, arguments.frames),
         **describe(),

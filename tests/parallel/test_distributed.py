@@ -183,7 +183,7 @@ with PreemptionWatch() as watch:
     for step in range(1, 200):
         if step == 3 and rank == 1:
             os.kill(os.getpid(), signal.SIGINT)  # handed to JAX as a SIGTERM
-        if watch.reached():
+        if watch.reached(step):
             stops.append(step)
             break
         distributed.barrier("step", timeout=60)

@@ -79,6 +79,10 @@ def test_truth_is_that_of_the_mask_and_frames_do_not_depend_on_their_company(pla
     assert (several.visible[1] == alone.visible[0]).all() and (several.fractions[1] == alone.fractions[0]).all()
     images = list(render.render([(scene, path, 0), (scene, path, 3)], SIZE, [(0,), (1,)]))
     assert (images[1].rgb == next(render.render([(scene, path, 3)], SIZE, [(1,)])).rgb).all()
+    marked, bare = (replace(scene, decals=scene.decals * np.float32(k)) for k in (1, 0))
+    marked.decals[:3, 17] = 1  # three marks beside none: in one call a loop goes as far as the frame of the most marks
+    together = list(render.render([(marked, path, 3), (bare, path, 3)], SIZE, [(1,), (1,)]))
+    assert (together[1].rgb == next(render.render([(bare, path, 3)], SIZE, [(1,)])).rgb).all()
     counts = np.bincount(images[1].ids.ravel(), minlength=21)[1:] / SIZE**2
     np.testing.assert_allclose(counts, alone.fractions[0], atol=0.03)
     assert (several.share <= 1).all() and ((several.fractions > 0) == np.isfinite(several.centres[..., 0])).all()

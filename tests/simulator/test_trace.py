@@ -72,13 +72,29 @@ def test_a_loop_over_the_slots_in_use_is_all_slots_one_by_one(monkeypatch):
     packed = render.pack([(s, p, 0) for s, p in zip(scenes, paths, strict=True)])
     drawn = np.random.default_rng(2).uniform((0, 0, 0), (20, 45, 80), (render.CHUNK, 300, 3)).astype(np.float32)
     points = tuple(jnp.asarray(drawn[..., k]) for k in range(3))
-    looped = field.field(points, packed), *trace.name(points, packed)
+    looped = field.field(points, packed), *trace.name(points, packed), *trace.silhouettes(packed, 16)
     monkeypatch.setattr(field.jax, "default_backend", lambda: "gpu")
-    unrolled = field.field(points, packed), *trace.name(points, packed)
+    unrolled = field.field(points, packed), *trace.name(points, packed), *trace.silhouettes(packed, 16)
     np.testing.assert_allclose(looped[0], unrolled[0], atol=2e-5)
     for ours, theirs in zip(looped[1:], unrolled[1:], strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert len(np.unique(np.asarray(looped[1]))) > 3
+    assert len(np.unique(np.asarray(looped[1]))) > 3 and all(np.asarray(covered).any() for covered in looped[3:])
+
+
+@pytest.mark.parametrize("size", [16, 56])
+def test_rays_that_go_on_alone_end_where_they_would_have_ended_among_all(monkeypatch, size):
+    plan = draw_plan(CONFIG, 0)
+    scene = build_scene(CONFIG, plan, plan.activities[40])
+    path = endoscope(CONFIG, plan, plan.activities[40], scene)
+    packed = render.pack([(scene, path, k) for k in range(3)])
+    depth = np.asarray(trace.march_fn(packed, size, 24)[0])
+    monkeypatch.setattr(trace, "TOGETHER", 1000)
+    together = np.asarray(field.program(trace.march, "size", "last")(packed, size, 24)[0])
+    np.testing.assert_array_equal(depth, together)
+    monkeypatch.setattr(trace, "TOGETHER", 9)
+    monkeypatch.setattr(trace, "levels", lambda size, last: ((size, 9),))  # what it would be without the rest
+    short = field.program(lambda packed, size, last: trace.march(packed, size, last), "size", "last")
+    assert not np.array_equal(short(packed, size, 24)[0], together)
 
 
 def cast(scene, path, frame: int, size: int) -> np.ndarray:

@@ -152,9 +152,9 @@ def test_a_checkpoint_of_another_shape_is_refused(toy_config, tmp_path):
 def test_sigterm_is_noticed_and_handlers_return():
     before = signal.getsignal(signal.SIGTERM)
     with PreemptionWatch() as watch:
-        assert not watch.reached()
+        assert not watch.reached(1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert watch.reached()
+        assert watch.reached(2)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             signal.pause()

@@ -36,7 +36,7 @@ class Packed(NamedTuple):
 
 
 Point = tuple[jax.Array, ...]
-"""x, y, z (or right, up, forward), arrays of one shape: f32[F, P] for P pixels of F frames."""
+"""x, y, z (or right, up, forward), arrays of one shape; in this module f32[F, P] for P pixels of F frames."""
 State = TypeVar("State")
 
 
@@ -64,8 +64,8 @@ Each = Callable[[jax.Array | int, jax.Array, State], State]
 def over_slots(slots: jax.Array, used: jax.Array, each: Each[State], start: State) -> State:
     """`state = each(k, f32[F, N], state)` over the slots of f32[F, K, N], of which each frame uses its first int[F].
 
-    On a CPU a loop that ends with the last slot in use: half of a scene's blocks are empty, and one body is compiled in
-    place of K. Elsewhere K bodies: the end of a loop would be asked of the device each time.
+    On a CPU a loop that ends with the last slot in use of any frame: most scenes leave half of the slots empty, and one
+    body is compiled in place of K. Elsewhere K bodies: the end of a loop would be asked of the device each time.
     """
     if jax.default_backend() != "cpu":
         return functools.reduce(lambda state, k: each(k, slots[:, k], state), range(slots.shape[1]), start)
@@ -88,7 +88,7 @@ def smooth_min(a: jax.Array, b: jax.Array, width: float) -> jax.Array:
 
 
 def wave(x: jax.Array) -> jax.Array:
-    """A sine to 1e-3 in ten operations (parabolas on the reduced angle): XLA's own takes most of a march on a CPU."""
+    """A sine to 1.5e-3 in ten operations (parabolas on the reduced angle): XLA's own takes most of a march on a CPU."""
     turns = x * (0.5 / math.pi)
     x = (turns - jnp.round(turns)) * 2  # in half turns, -1 to 1
     y = 4 * x * (1 - jnp.abs(x))

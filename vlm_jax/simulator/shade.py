@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vlm_jax.simulator.field import PAINTS, SOLIDS, Packed, Point, over_slots, program, wave
-from vlm_jax.simulator.trace import FAR, Hits, directions, turned
+from vlm_jax.simulator.trace import FAR, Hits, directions, turned, unit
 
 DECALS, DECAL_WIDTH = 9, 18
 """Slots for the marks of findings in a scene."""
@@ -58,7 +58,7 @@ def landmark_ids(
 
 
 def _surface(hits: Hits, look: Look) -> tuple[list[jax.Array], Point, jax.Array]:
-    """ids, reflectance and normal of the bare tissue."""
+    """Reflectance and normal of the bare tissue, and ids."""
     ids, slot = landmark_ids(hits.depth, hits.solid, hits.paint, hits.tool, look.slots)
     albedo = [look.slots[:, c][slot] for c in range(3)]
     return _texture(albedo, hits.point, look.phase), _ripple(hits.normal, hits.point, hits.depth, look.phase), ids
@@ -123,9 +123,7 @@ def _ripple(normal: Point, p: Point, depth: jax.Array, phase: jax.Array) -> Poin
         coarse * wave(1.7 * z + 1.5 * x - warp) + fine * wave(3.7 * x - 3.9 * z + 2 * warp),
         coarse * wave(1.5 * x + 2.1 * y + warp) + fine * wave(4.1 * y + 3.3 * x - 2 * warp),
     )
-    out = tuple(n + b for n, b in zip(normal, bumps, strict=True))
-    norm = jnp.sqrt(sum(n * n for n in out)) + 1e-6
-    return tuple(n / norm for n in out)
+    return unit([n + b for n, b in zip(normal, bumps, strict=True)])
 
 
 def _decals(albedo: list[jax.Array], normal: Point, ids: jax.Array, p: Point, look: Look) -> Tissue:
@@ -152,9 +150,10 @@ def _decal(d: list[jax.Array], tissue: Tissue, ids: jax.Array, p: Point) -> Tiss
     push = [sum(d[4 + 3 * r + i] * own[r] for r in range(3)) for i in range(3)]
     scale = jnp.sqrt(sum(q * q for q in push)) + 1e-6
     tilt = 0.7 * bulge * jnp.clip(radius, 0, 1)
-    normal = tuple(n + tilt * q / scale for n, q in zip(normal, push, strict=True))
-    norm = jnp.sqrt(sum(n * n for n in normal)) + 1e-6
-    return albedo, tuple(n / norm for n in normal), wet * (1 + 0.5 * bulge) * (1 - hole)
+    bent = unit([n + tilt * q / scale for n, q in zip(normal, push, strict=True)])
+    # Where another frame of the call has more marks, this one's normals stay as they are to the last bit.
+    normal = tuple(jnp.where(d[17] > 0, b, n) for n, b in zip(normal, bent, strict=True))
+    return albedo, normal, wet * (1 + 0.5 * bulge) * (1 - hole)
 
 
 def _blood(albedo: list[jax.Array], wet: jax.Array, p: Point, look: Look) -> tuple[list[jax.Array], jax.Array]:

@@ -1,8 +1,8 @@
 """Sphere tracing of a nose: distance and landmark a pixel, from coarse to fine, one compiled function for all scenes.
 
 Rays of a coarse grid march as cones (each as wide as the pixels below it) and stop where something may lie inside; the
-next grid starts there (cone marching, Seven and Fulton 2009; sphere tracing, Hart 1996). A plain march of every pixel
-evaluates the field about seven times as often.
+next grid starts there (cone marching, Seven and Fulton 2009; sphere tracing, Hart 1996). Of the steps that a grid takes
+all rays take the first few, and those that are still under way the rest.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TOGETHER = 9  # steps that all rays of a grid take
 
 
 class Hits(NamedTuple):
-    """What the rays met. depth f32[H, W] in mm along the ray; solid and paint int32[H, W], -1 where none; point and
-    normal: three f32[H, W] each; openness f32[H, W], 1 in the open, 0 in a crevice; tool bool[H, W]."""
+    """What the rays of F frames met, arrays [F, H, W]. depth f32 in mm along the ray; solid and paint int32, -1 where
+    none; point and normal: three f32 each; openness f32, 1 in the open, 0 in a crevice; tool bool."""
 
     depth: jax.Array
     solid: jax.Array
@@ -108,7 +108,7 @@ def _approach(scene: Packed, rays: Point, depth: jax.Array, cone: float, steps: 
 
     def some(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t, on = state
-        places = jax.vmap(lambda row: jnp.nonzero(row, size=pixels // 4, fill_value=pixels)[0])(on)
+        places = jax.vmap(lambda row: jnp.nonzero(row, size=max(1, pixels // 4), fill_value=pixels)[0])(on)
         take = functools.partial(jnp.take_along_axis, indices=jnp.minimum(places, pixels - 1), axis=1)
         ahead, _ = advance(steps - TOGETHER, take(t), tuple(take(ray) for ray in rays))
         put = jax.vmap(lambda row, at, value: row.at[at].set(value, mode="drop"))
@@ -147,14 +147,15 @@ EDGE = 0.12  # mm over which the surface's slope is taken
 march_fn = program(march, "size", "last")
 name_fn = program(name)
 _field_fn = program(lambda ends, scene, offset: field(_moved(ends, offset), scene))
-_normal_fn = program(lambda here, slope: _unit([s - here for s in slope]))
+_normal_fn = program(lambda here, slope: unit([s - here for s in slope]))
 
 
 def _moved(p: Point, offset: jax.Array | Point) -> Point:
     return tuple(x + o for x, o in zip(p, offset, strict=True))
 
 
-def _unit(v: list[jax.Array]) -> Point:
+def unit(v: list[jax.Array]) -> Point:
+    """Of length one."""
     norm = jnp.sqrt(sum(s * s for s in v)) + 1e-6
     return tuple(s / norm for s in v)
 

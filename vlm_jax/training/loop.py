@@ -116,14 +116,14 @@ class Loop:
     def _boundary(self, step: int) -> bool:
         """Validates and saves where it is time to; whether to stop here, saved."""
         done = step == self.config.train.steps
-        stop = self.watch.reached() and not done
+        stop = self.watch.reached(step) and not done
         saves = done or step % self.config.checkpoint.every == 0
         try:
             if stop:
                 raise Preempted
             if saves:
                 self._save(step, self._scored_meta(step, done))
-                stop = not done and self.watch.reached()
+                stop = not done and self.watch.reached(step)
             elif self._scheduled(step):
                 self._validate(step, done)
         except Preempted:
@@ -234,7 +234,7 @@ class Loop:
         """What validation calls between batches: raises Preempted where the run must stop."""
 
         def poll() -> None:
-            if not done and self.watch.reached():
+            if not done and self.watch.reached(step):
                 raise Preempted
 
         return poll
