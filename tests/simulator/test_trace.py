@@ -189,6 +189,7 @@ def test_ids_and_visible_landmarks_are_those_of_independent_ray_casting():
 def test_a_thousand_frames_by_independent_ray_casting():
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         results = list(pool.map(compare_procedure, range(10)))
+    print("share of flags that agree, by operation:", np.round(results, 4))
     assert np.mean(results) > 0.985, results
 
 
