@@ -21,8 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from runs import vlm_jax, write_page, write_result
+
 from vlm_jax.bench.machine import describe
 from vlm_jax.bench.timing import interleave, summary
 from vlm_jax.data.store import open_dataset
