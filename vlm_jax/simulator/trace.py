@@ -94,7 +94,7 @@ def _approach(scene: Packed, rays: Point, depth: jax.Array, cone: float, steps: 
 
     def advance(n: int, t: jax.Array, rays: Point) -> tuple[jax.Array, jax.Array]:
         def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            t, _ = state
+            t = state[0]
             d = field(along(scene, rays, t), scene)
             on = (d > cone * t) & (t < FAR)
             return jnp.where(on, t + RELAX * d, t), on
