@@ -2,7 +2,7 @@
 
     python benchmarks/step_profile.py --config configs/vlm.py:light train.batch_size=8 model.scan_layers=true
 
-Runs a step twice for warmth and twice under `jax.profiler`; adds up the time of operations by kind, over all threads.
+Runs a step twice for warmth and twice under `jax.profiler`; adds up the time of operations by kind.
 Operations that only hold others (while, call, conditional) are left out. Prints the table and the largest operations.
 """
 
@@ -33,7 +33,7 @@ KINDS = (
 
 
 def seconds_by_operation(spec: str, settings: list[tuple[str, str]]) -> collections.Counter[str]:
-    """Operation -> seconds a step, all threads together."""
+    """Operation -> seconds a step, by the clock; an operation that several threads share counts once."""
     trial = make_trial(load_config(spec, settings))
     call = _step(trial)
     with tempfile.TemporaryDirectory() as folder, jax.set_mesh(trial.mesh):
@@ -73,7 +73,7 @@ def main() -> None:
     settings = [(key, value) for key, _, value in (word.partition("=") for word in arguments.settings)]
     total = seconds_by_operation(arguments.config, settings)
     whole = sum(total.values())
-    print(f"{whole:.2f} s of operations a step, all threads")
+    print(f"{whole:.2f} s of operations a step")
     for kind, seconds in by_kind(total).most_common():
         print(f"{seconds:8.2f} s {seconds / whole:6.1%}  {kind}")
     for name, seconds in total.most_common(arguments.largest):
