@@ -100,9 +100,9 @@ def whole(procedures: int, frames: int) -> dict[str, Any]:
         words = ["--procedures", str(procedures), "--frames_per_procedure", str(frames), "--image_size", "224"]
         vlm_jax("data", "simulate", "--out", f"{folder}/d", "--seed", "0", *words)
         seconds = time.perf_counter() - began
-        tables = open_dataset(Path(folder) / "d").tables
-        n = len(tables.frames)
-        found = {"procedures": procedures, "frames": n, "activities": len(tables.activities), "seconds": seconds}
+        data = open_dataset(Path(folder) / "d")
+        n = len(data.frames.uid)
+        found = {"procedures": procedures, "frames": n, "activities": len(data.tables.activities), "seconds": seconds}
     return {**found, "frames_per_second": n / seconds}
 
 
