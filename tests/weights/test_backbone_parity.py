@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ def _sibling(name: str) -> Any:
 
 
 TorchResNet, timm_models = _sibling("torch_resnet").ResNet, _sibling("timm_models").timm_models
+swin_oracle = _sibling("swin_oracle")
 
 
 def randomise(model: torch.nn.Module) -> dict[str, np.ndarray]:
@@ -105,13 +105,6 @@ def assert_equal(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert theirs.std() > 0.01, "the oracle's output must say something"
     print("greatest difference", np.abs(ours - theirs).max(), "of", np.abs(theirs).max())
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
-
-
-def swin(depths: tuple[int, ...], width: int, size: int, window: int) -> Any:
-    config = transformers.SwinConfig(
-        embed_dim=width, depths=depths, num_heads=[3, 6, 12, 24], image_size=size, window_size=window, num_labels=5
-    )
-    return transformers.SwinForImageClassification(config)
 
 
 def saved(model: Any, folder: Path) -> dict[str, np.ndarray]:
@@ -197,13 +190,13 @@ SWINS = {
 @pytest.mark.parametrize("size", sizes(SWINS, "narrow shifted and padded"))
 def test_hugging_face_swin(size, tmp_path):
     depths, width, pixels, window = SWINS[size]
-    oracle = swin(depths, width, pixels, window)
+    oracle = swin_oracle.swin(depths, width, pixels, window)
     randomise(oracle)
     if pixels == 72:  # the last map is smaller than a window, which transformers cannot hold: it reads our own table
-        _shrink_last_stage(oracle, 3)
+        swin_oracle.shrink_last_stage(oracle, 3)
     arrays = saved(oracle, tmp_path)
     if pixels == 72:
-        arrays = _as_in_a_full_window(arrays, window, 3)
+        arrays = swin_oracle.as_in_a_full_window(arrays, window, 3)
     imported = check(
         "hf_swin", arrays, pixels, lambda x: (oracle.swin(x).last_hidden_state, oracle(x).logits), "transformers"
     )
@@ -223,63 +216,12 @@ def test_timm_swin(size):
     assert imported.config["window"] == window
 
 
-def _shrink_last_stage(oracle: Any, window: int) -> None:
-    from transformers.models.swin.modeling_swin import SwinRelativePositionBias
-
-    for block in oracle.swin.encoder.layers[3].blocks:
-        bias = SwinRelativePositionBias(24, (window, window))
-        torch.nn.init.normal_(bias.relative_position_bias_table)
-        block.attention.relative_position_bias = bias
-
-
-def _as_in_a_full_window(arrays: dict[str, np.ndarray], window: int, side: int) -> dict[str, np.ndarray]:
-    """The tables of the last stage as rows of a full window's table."""
-    arrays = dict(arrays)
-    for name, table in arrays.items():
-        if "layers.3" in name and name.endswith("bias_table"):
-            whole = np.full((2 * window - 1, 2 * window - 1, table.shape[1]), np.nan, np.float32)
-            cut = slice(window - side, window + side - 1)
-            whole[cut, cut] = table.reshape(2 * side - 1, 2 * side - 1, -1)
-            arrays[name] = whole.reshape(-1, table.shape[1])
-    return arrays
-
-
-def _original_names(arrays: dict[str, np.ndarray], merging: int, head: str) -> dict[str, np.ndarray]:
-    """Hugging Face's arrays under the authors' names, query, key and value fused."""
-    plain = (
-        (r"^swin\.", ""),
-        (r"^classifier", head),
-        (r"embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
-        (r"embeddings\.norm", "patch_embed.norm"),
-        (r"^encoder\.", ""),
-        (r"layernorm_before", "norm1"),
-        (r"layernorm_after", "norm2"),
-        (r"^layernorm", "norm"),
-        (r"attention\.output\.dense", "attn.proj"),
-        (r"intermediate\.dense", "mlp.fc1"),
-        (r"output\.dense", "mlp.fc2"),
-        (r"attention\.self\.relative", "attn.relative"),
-    )
-    out: dict[str, np.ndarray] = {"layers.0.blocks.1.attn_mask": np.zeros((4, 4))}
-    for name, value in arrays.items():
-        if ".self.key." in name or ".self.value." in name:
-            continue
-        if ".self.query." in name:
-            value = np.concatenate([arrays[name.replace("query", part)] for part in ("query", "key", "value")])
-            name = name.replace("attention.self.query", "attn.qkv")
-        for pattern, new in plain:
-            name = re.sub(pattern, new, name)
-        name = re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + merging}.downsample", name)
-        out[name] = value
-    return out
-
-
 @pytest.mark.parametrize("layout, merging, head", [("swin", 0, "head"), ("timm_swin", 1, "head.fc")])
 def test_original_and_timm_swin_names(layout, merging, head, tmp_path):
-    oracle = swin((2, 2, 6, 2), 24, 64, 2)
+    oracle = swin_oracle.swin((2, 2, 6, 2), 24, 64, 2)
     randomise(oracle)
     arrays = saved(oracle, tmp_path)
-    renamed = _original_names(arrays, merging, head)
+    renamed = swin_oracle.original_names(arrays, merging, head)
     ours, theirs = import_weights(layout, renamed), import_weights("hf_swin", arrays)
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
     assert ours.config == theirs.config

@@ -24,12 +24,12 @@ def _load(name):
     return sys.modules[name]
 
 
-files, fuzzing = _load("weight_files"), _load("fuzzing")
+files, fuzzing, fuzz_outcome = _load("weight_files"), _load("fuzzing"), _load("fuzz_outcome")
 
 
 @pytest.fixture(scope="module")
 def watch():
-    return fuzzing.Watch()
+    return fuzz_outcome.Watch()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +52,7 @@ def run(kind, count, place, watch, seed=0):
         raw, allowed = fuzzing.KINDS[kind](rng, place)
         path.write_bytes(raw)
         try:
-            outcomes[fuzzing.outcome(path, allowed, watch)] += 1
+            outcomes[fuzz_outcome.outcome(path, allowed, watch)] += 1
         except BaseException as error:
             raise AssertionError(f"{kind} number {i}: {type(error).__name__}: {error}") from error
         assert not (place / fuzzing.CANARY).exists(), f"{kind} number {i} ran code"
