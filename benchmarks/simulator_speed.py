@@ -75,7 +75,7 @@ def stages(config: SimulatorConfig) -> dict[str, Callable[[], Any]]:
 
     return {
         "plain march, 40 steps": call(lambda some, packed, look, hits, rgb: march(packed, size)),
-        "march, coarse to fine": call(lambda some, packed, look, hits, rgb: trace.march_fn(packed, size, 7)),
+        "march, coarse to fine": call(lambda some, packed, look, hits, rgb: trace.march_fn(packed, size)),
         "march, names, normals, openness": call(lambda some, packed, look, hits, rgb: trace.trace(packed, size)),
         "light and mucosa": call(lambda some, packed, look, hits, rgb: shade.shade(hits, packed, look)),
         "camera, noise, JPEG": call(lambda some, packed, look, hits, rgb: _recorded(some, rgb, config)),

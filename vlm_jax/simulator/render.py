@@ -18,7 +18,6 @@ from vlm_jax.simulator.scene import BEND, Scene
 
 MASK_SIZE = 56
 """Side of the id masks that labels are read from, whatever the image size: so labels don't depend on it."""
-MASK_STEPS = 24  # rays that graze an edge need the steps, and truth is read from them
 SILHOUETTE_SIZE = 28
 MIN_AREA = 40 / 224**2
 """A visible landmark covers at least 40 pixels of a 224-pixel image ..."""
@@ -97,7 +96,7 @@ def _measure(shots: Sequence[Shot]) -> tuple[jax.Array, jax.Array]:
     packed, full = pack(shots), _full(shots)
     slots = np.stack([scene.slots for scene, _, _ in full])
     border = np.array([scene.centre.border for scene, _, _ in full], np.float32)
-    depth, ends = trace.march_fn(packed, MASK_SIZE, MASK_STEPS)
+    depth, ends = trace.march_fn(packed, MASK_SIZE)
     solid, paint = trace.name_fn(ends, packed)
     tool = trace.tool_fn(packed.tool, MASK_SIZE) < depth
     solids, paints = trace.silhouettes_fn(packed, SILHOUETTE_SIZE)

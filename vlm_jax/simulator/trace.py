@@ -2,7 +2,8 @@
 
 Rays of a coarse grid march as cones (each as wide as the pixels below it) and stop where something may lie inside; the
 next grid starts there (cone marching, Seven and Fulton 2009; sphere tracing, Hart 1996). Of the steps that a grid takes
-all rays take the first few, and those that are still under way the rest.
+all rays take the first few, and those that are still under way the rest: on the last grid until they arrive, for a ray
+left hanging beside an edge would widen what it grazes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ HALF_ANGLE = math.radians(44.0)
 FAR = 120.0  # mm
 RELAX = 0.8  # of the distance a step goes: blending and bending make the field slightly too long
 NEAR = 0.4  # mm from the tip where a ray begins
-TOGETHER = 9  # steps that all rays of a grid take
+SHARES = ((9, 1), (24, 4), (60, 16), (200, 64))
+"""Until which step what part of a grid's rays goes at a time: first all, then those still under way, part by part."""
 
 
 class Hits(NamedTuple):
@@ -63,18 +65,18 @@ def along(scene: Packed, rays: Point, t: jax.Array) -> Point:
     return tuple(scene.eye[:, k, None] + t * rays[k] for k in range(3))
 
 
-def levels(size: int, last: int) -> tuple[tuple[int, int], ...]:
+def levels(size: int) -> tuple[tuple[int, int], ...]:
     """(grid, steps) from coarse to fine; every grid is half of the next, the last is the image."""
     grids = [size]
     while grids[-1] % 2 == 0 and grids[-1] > 28 and len(grids) < 4:
         grids.append(grids[-1] // 2)
-    counts = (last + 30,) if len(grids) == 1 else (last, *(8, 12)[: len(grids) - 2], 30)
-    return tuple(zip(grids[::-1], counts[::-1], strict=True))
+    steps = SHARES[-1][0], *(8, 12)[: max(len(grids) - 2, 0)], 30
+    return tuple(zip(grids[::-1], steps[: len(grids)][::-1], strict=True))
 
 
-def march(scene: Packed, size: int, last: int = 7) -> tuple[jax.Array, Point]:
-    """Depth f32[F, P] along each ray of size x size pixels and the points met; `last` steps on the finest grid."""
-    plan = levels(size, last)
+def march(scene: Packed, size: int) -> tuple[jax.Array, Point]:
+    """Depth f32[F, P] along each ray of size x size pixels and the points met."""
+    plan = levels(size)
     depth = jnp.full((len(scene.eye), plan[0][0] ** 2), NEAR, jnp.float32)
     rays = world_rays(scene, plan[0][0])
     for k, (grid, steps) in enumerate(plan):
@@ -87,34 +89,39 @@ def march(scene: Packed, size: int, last: int = 7) -> tuple[jax.Array, Point]:
 
 
 def _approach(scene: Packed, rays: Point, depth: jax.Array, cone: float, steps: int) -> jax.Array:
-    """Depth after so many steps, each ray to where tissue is as near as its cone is wide.
+    """Depth after at most so many steps, each ray to where tissue is as near as its cone is wide."""
 
-    After the first TOGETHER few rays are still under way: those alone go on, a quarter of the pixels at a time.
-    """
+    def step(state: tuple[jax.Array, jax.Array, jax.Array, Point]) -> tuple[jax.Array, jax.Array, jax.Array, Point]:
+        n, t, _, rays = state
+        d = field(along(scene, rays, t), scene)
+        on = (d > cone * t) & (t < FAR)
+        return n + 1, jnp.where(on, t + RELAX * d, t), on, rays
 
-    def advance(n: int, t: jax.Array, rays: Point) -> tuple[jax.Array, jax.Array]:
-        def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            t = state[0]
-            d = field(along(scene, rays, t), scene)
-            on = (d > cone * t) & (t < FAR)
-            return jnp.where(on, t + RELAX * d, t), on
+    def advance(n: int, t: jax.Array, on: jax.Array, rays: Point) -> tuple[jax.Array, jax.Array]:
+        start = (jnp.int32(0), t, on, rays)
+        return jax.lax.while_loop(lambda state: (state[0] < n) & jnp.any(state[2]), step, start)[1:3]
 
-        return jax.lax.fori_loop(0, n, step, (t, jnp.ones(t.shape, bool)))
+    def by_parts(n: int, part: int, depth: jax.Array, on: jax.Array) -> tuple[jax.Array, jax.Array]:
+        pixels = depth.shape[1]
 
-    depth, on = advance(min(steps, TOGETHER), depth, rays)
-    if steps <= TOGETHER:
-        return depth
-    pixels = depth.shape[1]
+        def some(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+            t, waiting, on = state
+            places = jax.vmap(lambda row: jnp.nonzero(row, size=max(1, pixels // part), fill_value=pixels)[0])(waiting)
+            take = functools.partial(jnp.take_along_axis, indices=jnp.minimum(places, pixels - 1), axis=1)
+            t_part, on_part = advance(n, take(t), places < pixels, tuple(take(ray) for ray in rays))
+            put = jax.vmap(lambda row, at, value: row.at[at].set(value, mode="drop"))
+            return put(t, places, t_part), put(waiting, places, jnp.zeros(places.shape, bool)), put(on, places, on_part)
 
-    def some(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        t, on = state
-        places = jax.vmap(lambda row: jnp.nonzero(row, size=max(1, pixels // 4), fill_value=pixels)[0])(on)
-        take = functools.partial(jnp.take_along_axis, indices=jnp.minimum(places, pixels - 1), axis=1)
-        ahead, _ = advance(steps - TOGETHER, take(t), tuple(take(ray) for ray in rays))
-        put = jax.vmap(lambda row, at, value: row.at[at].set(value, mode="drop"))
-        return put(t, places, ahead), put(on, places, jnp.zeros(places.shape, bool))
+        depth, _, on = jax.lax.while_loop(lambda state: jnp.any(state[1]), some, (depth, on, on))
+        return depth, on
 
-    return jax.lax.while_loop(lambda state: jnp.any(state[1]), some, (depth, on))[0]
+    done, on = 0, jnp.ones(depth.shape, bool)
+    for until, part in SHARES:
+        if done < min(until, steps):
+            n = min(until, steps) - done
+            depth, on = advance(n, depth, on, rays) if part == 1 else by_parts(n, part, depth, on)
+            done += n
+    return depth
 
 
 def _finer(depth: jax.Array, grid: int) -> jax.Array:
@@ -142,9 +149,11 @@ def name(p: Point, scene: Packed) -> tuple[jax.Array, jax.Array]:
     return solid, jnp.where(solid >= 0, -1, paint)
 
 
+TOUCH = 0.1  # mm: a ray that comes as near as this to a block alone belongs to its silhouette
+SILHOUETTE_STEPS = 100
 REACH = 2.5  # mm before the surface at which openness is felt
 EDGE = 0.12  # mm over which the surface's slope is taken
-march_fn = program(march, "size", "last")
+march_fn = program(march, "size")
 name_fn = program(name)
 _field_fn = program(lambda ends, scene, offset: field(_moved(ends, offset), scene))
 _normal_fn = program(lambda here, slope: unit([s - here for s in slope]))
@@ -166,7 +175,7 @@ def trace(scene: Packed, size: int) -> Hits:
     Each stage is a program of its own: where the blocks are not a loop (see `over_slots`), XLA would compute the march
     again for everything that reads it.
     """
-    depth, ends = march_fn(scene, size, 7)
+    depth, ends = march_fn(scene, size)
     solid, paint = name_fn(ends, scene)
     here = _field_fn(ends, scene, jnp.zeros(3))
     normal = _normal_fn(here, [_field_fn(ends, scene, jnp.eye(3)[k] * EDGE) for k in range(3)])
@@ -194,13 +203,17 @@ def silhouettes(scene: Packed, size: int) -> tuple[jax.Array, jax.Array]:
     shape = rays[0].shape
 
     def cover(k: jax.Array | int, block: jax.Array, covered: jax.Array) -> jax.Array:
-        def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            t, nearest = state
-            d = block_distance(bend(along(scene, rays, t), scene), block)
-            return t + jnp.maximum(d, 0.02) * 0.95, jnp.minimum(nearest, d)
+        def under_way(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            n, t, nearest = state
+            return (n < SILHOUETTE_STEPS) & jnp.any((nearest >= TOUCH) & (t < FAR))
 
-        _, nearest = jax.lax.fori_loop(0, 12, step, (jnp.zeros(shape), jnp.full(shape, jnp.inf)))
-        return covered.at[:, k].set(nearest < 0.1)
+        def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+            n, t, nearest = state
+            d = block_distance(bend(along(scene, rays, t), scene), block)
+            return n + 1, t + jnp.maximum(d, 0.02) * 0.9, jnp.minimum(nearest, d)
+
+        start = (jnp.int32(0), jnp.zeros(shape), jnp.full(shape, jnp.inf))
+        return covered.at[:, k].set(jax.lax.while_loop(under_way, step, start)[2] < TOUCH)
 
     def alone(blocks: jax.Array) -> jax.Array:
         return over_blocks(blocks, cover, jnp.zeros((shape[0], blocks.shape[1], shape[1]), bool))
