@@ -32,7 +32,7 @@ REFERENCE_SHARE = 0.5
 REFERENCE_FRAMES = 8
 """Frames of an activity, at most, that its reference view is read from: evenly spread, whatever is written of them."""
 
-MAX_MOVES = 4
+MAX_MOVES = 12
 
 
 def dataset_info(config: SimulatorConfig) -> DatasetInfo:
