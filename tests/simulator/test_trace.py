@@ -113,15 +113,20 @@ def bent(scene, p: np.ndarray) -> np.ndarray:
     return np.stack([x, y, z], axis=-1)
 
 
-def cast(scene, path, frame: int, size: int) -> np.ndarray:
-    """Ids uint8[size, size] by walking every ray in steps of at most 0.15 mm, in float64 numpy, from coarse to nothing:
-    shares no code with the tracer but the blocks themselves."""
+def pixel_rays(path, frame: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(directions f64[size * size, 3], the tip f64[3], distance from the image's centre f64[size, size])."""
     axis = (np.arange(size) + 0.5) * 2 / size - 1
     u, v = np.meshgrid(axis, -axis)
     r = np.hypot(u, v) + 1e-9
     angle = r * trace.HALF_ANGLE
     local = np.stack([u / r * np.sin(angle), v / r * np.sin(angle), np.cos(angle)], axis=-1).reshape(-1, 3)
-    rays, eye = local @ path.turn[frame].T.astype(float), path.eye[frame].astype(float)
+    return local @ path.turn[frame].T.astype(float), path.eye[frame].astype(float), r
+
+
+def cast(scene, path, frame: int, size: int) -> np.ndarray:
+    """Ids uint8[size, size] by walking every ray in steps of at most 0.15 mm, in float64 numpy, from coarse to nothing:
+    shares no code with the tracer but the blocks themselves."""
+    rays, eye, r = pixel_rays(path, frame, size)
 
     def blend(d: np.ndarray, e: np.ndarray, width: float) -> np.ndarray:
         h = np.clip(0.5 + 0.5 * (e - d) / width, 0, 1)  # the other usual form of the same polynomial
@@ -159,12 +164,7 @@ def cast(scene, path, frame: int, size: int) -> np.ndarray:
 
 def alone(scene, path, size: int) -> list[np.ndarray]:
     """Where each solid and each paint of the first frame would show alone, bool[size * size] each; by short steps."""
-    axis = (np.arange(size) + 0.5) * 2 / size - 1
-    u, v = np.meshgrid(axis, -axis)
-    r = np.hypot(u, v) + 1e-9
-    angle = r * trace.HALF_ANGLE
-    local = np.stack([u / r * np.sin(angle), v / r * np.sin(angle), np.cos(angle)], axis=-1).reshape(-1, 3)
-    rays, eye = local @ path.turn[0].T.astype(float), path.eye[0].astype(float)
+    rays, eye, _ = pixel_rays(path, 0, size)
     shown = []
     for block in (*scene.nose.solids, *scene.nose.paints):
         t, nearest = np.zeros(len(rays)), np.full(len(rays), np.inf)

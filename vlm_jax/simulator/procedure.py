@@ -33,6 +33,7 @@ REFERENCE_FRAMES = 8
 """Frames of an activity, at most, that its reference view is read from: evenly spread, whatever is written of them."""
 
 MAX_MOVES = 12
+"""Tries to find an activity a view that reads otherwise than the one before."""
 
 
 def dataset_info(config: SimulatorConfig) -> DatasetInfo:
