@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -82,20 +83,35 @@ def march(scene: Packed, size: int) -> tuple[jax.Array, Point]:
     for k, (grid, steps) in enumerate(plan):
         if k:
             rays, depth = world_rays(scene, grid), _finer(depth, plan[k - 1][0])
-        depth = _approach(scene, rays, depth, 0.0008 if grid == size else 1.6 * HALF_ANGLE / grid, steps)
+        cone = 0.0008 if grid == size else 1.6 * HALF_ANGLE / grid
+        depth = _approach(_stride(scene, cone), rays, depth, steps)
     left = field(along(scene, rays, depth), scene)
     depth = jnp.where(jnp.abs(left) < 0.3, depth + left, depth)  # what is left, to either side
     return depth, along(scene, rays, depth)
 
 
-def _approach(scene: Packed, rays: Point, depth: jax.Array, cone: float, steps: int) -> jax.Array:
-    """Depth after at most so many steps, each ray to where tissue is as near as its cone is wide."""
+Stride = Callable[[jax.Array, Point], tuple[jax.Array, jax.Array]]
+"""(t, what is known of each ray) to (t after a step, whether the ray is still under way), f32 and bool[F, P].
+Known are its direction and what else the step asks for."""
+
+
+def _stride(scene: Packed, cone: float) -> Stride:
+    """A step towards tissue, until it is as near as the ray's cone is wide."""
+
+    def stride(t: jax.Array, rays: Point) -> tuple[jax.Array, jax.Array]:
+        d = field(along(scene, rays, t), scene)
+        on = (d > cone * t) & (t < FAR)
+        return jnp.where(on, t + RELAX * d, t), on
+
+    return stride
+
+
+def _approach(stride: Stride, rays: Point, depth: jax.Array, steps: int) -> jax.Array:
+    """Depth after at most so many steps."""
 
     def step(state: tuple[jax.Array, jax.Array, jax.Array, Point]) -> tuple[jax.Array, jax.Array, jax.Array, Point]:
         n, t, _, rays = state
-        d = field(along(scene, rays, t), scene)
-        on = (d > cone * t) & (t < FAR)
-        return n + 1, jnp.where(on, t + RELAX * d, t), on, rays
+        return n + 1, *stride(t, rays), rays
 
     def advance(n: int, t: jax.Array, on: jax.Array, rays: Point) -> tuple[jax.Array, jax.Array]:
         start = (jnp.int32(0), t, on, rays)
@@ -151,6 +167,7 @@ def name(p: Point, scene: Packed) -> tuple[jax.Array, jax.Array]:
 
 TOUCH = 0.1  # mm: a ray that comes as near as this to a block alone belongs to its silhouette
 SILHOUETTE_STEPS = 100  # at most; 30 miss pixels along a block, 60 next to none
+BENT = 1.28 * math.sqrt(3)  # times a scene's bending (mm): how far from its straight place a point may be
 REACH = 2.5  # mm before the surface at which openness is felt
 EDGE = 0.12  # mm over which the surface's slope is taken
 march_fn = program(march, "size")
@@ -197,23 +214,31 @@ def tool(block: jax.Array, size: int) -> jax.Array:
     return jnp.where(block_distance(tuple(t * r for r in rays), block) < 0.1, t, FAR)
 
 
+def _span(scene: Packed, rays: Point, block: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where rays may meet a block, between (mm, f32[F, P]) and (mm), where they are in the sphere about it, however it
+    is bent; the end is no farther than the start where they never are."""
+    towards = block[:, :3] - scene.eye
+    middle = sum((towards[:, k, None] * rays[k] for k in range(3)), jnp.zeros(()))
+    radius = jnp.linalg.norm(block[:, 12:15], axis=1) + block[:, 15] + TOUCH + BENT * scene.bend
+    inside = (radius**2 - jnp.sum(towards**2, axis=1))[:, None] + middle**2
+    half = jnp.sqrt(jnp.maximum(inside, 0))
+    return jnp.maximum(middle - half, 0), middle + half
+
+
 def silhouettes(scene: Packed, size: int) -> tuple[jax.Array, jax.Array]:
     """Pixels that each solid and each paint would cover alone: bool[F, SOLIDS, P], bool[F, PAINTS, P]."""
     rays = world_rays(scene, size)
     shape = rays[0].shape
 
     def cover(k: jax.Array | int, block: jax.Array, covered: jax.Array) -> jax.Array:
-        def under_way(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-            n, t, nearest = state
-            return (n < SILHOUETTE_STEPS) & jnp.any((nearest >= TOUCH) & (t < FAR))
-
-        def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-            n, t, nearest = state
+        def stride(t: jax.Array, rays: Point) -> tuple[jax.Array, jax.Array]:
             d = block_distance(bend(along(scene, rays, t), scene), block)
-            return n + 1, t + jnp.maximum(d, 0.02) * 0.9, jnp.minimum(nearest, d)
+            on = (d >= TOUCH) & (t < rays[3])
+            return jnp.where(on, t + 0.9 * d, t), on
 
-        start = (jnp.int32(0), jnp.zeros(shape), jnp.full(shape, jnp.inf))
-        return covered.at[:, k].set(jax.lax.while_loop(under_way, step, start)[2] < TOUCH)
+        start, end = _span(scene, rays, block)
+        t = _approach(stride, (*rays, end), start, SILHOUETTE_STEPS)
+        return covered.at[:, k].set(t < end)
 
     def alone(blocks: jax.Array) -> jax.Array:
         return over_blocks(blocks, cover, jnp.zeros((shape[0], blocks.shape[1], shape[1]), bool))
