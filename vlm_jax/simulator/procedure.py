@@ -32,7 +32,7 @@ REFERENCE_SHARE = 0.5
 REFERENCE_FRAMES = 8
 """Frames of an activity, at most, that its reference view is read from: evenly spread, whatever is written of them."""
 
-MAX_MOVES = 12
+MAX_MOVES = 6
 """Tries to find an activity a view that reads otherwise than the one before."""
 
 
@@ -105,7 +105,7 @@ def make_procedure(config: SimulatorConfig, id: str) -> ProcedureBundle:
 
 def look(config: SimulatorConfig, shown: Sequence[Case]) -> list[View]:
     """Every activity's view. An activity ends where the configuration changes: where the next one would read the same,
-    the endoscope moves on a little, a few times at most."""
+    the endoscope moves on a little, then farther, a few times at most."""
     views: list[View] = []
     for plan, planned in shown:
         view = View(config, plan, planned)
@@ -120,8 +120,8 @@ def look(config: SimulatorConfig, shown: Sequence[Case]) -> list[View]:
 def moved_on(
     config: SimulatorConfig, plan: Plan, planned: PlannedActivity, last: PlannedActivity, attempt: int
 ) -> PlannedActivity:
-    """`planned` with the pose of `last` moved on a little."""
-    step = stream(config, plan.index, 6, planned.index, attempt).normal(0, 0.15, 2)
+    """`planned` with the pose of `last` moved on: with every attempt farther."""
+    step = stream(config, plan.index, 6, planned.index, attempt).normal(0, 0.15 * (attempt + 1), 2)
     pan = np.clip(np.array(last.pan) + step, -0.3, 0.3)
     return replace(planned, pan=(float(pan[0]), float(pan[1])))
 
