@@ -67,7 +67,7 @@ def views(config: SimulatorConfig) -> list[np.ndarray]:
     tiles = []
     for (step, turned, region, scope), (plan, activity) in tqdm(sorted(found.items()), desc="views", disable=None):
         when = "after" if turned else "before"
-        caption = f"{STEPS[step].code} {when} its turn, {scope} deg, centre {plan.centre}"
+        caption = f"{STEPS[step].code} {when} turn, {scope} deg, centre {plan.centre}"
         tiles.append(titled(picture(config, plan, activity), f"{activity.side} {region}", caption))
     return tiles
 

@@ -3,8 +3,9 @@
     python benchmarks/simulator_speed.py
 
 Stages are timed in turn on chunks of frames of one operation, at the size of the full set; beside them a plain march of
-every pixel over 40 steps, which is what coarse-to-fine replaces. Then `data simulate` makes a few procedures, as many
-at a time as there are cores. Writes benchmarks/simulator_speed.json and the figures in docs/reference/simulator.md.
+every pixel over 40 steps, which is what coarse-to-fine replaces. Then `data simulate` makes a few procedures as long as
+those of the full set, as many at a time as there are cores. Writes benchmarks/simulator_speed.json and the figures in
+docs/reference/simulator.md.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ def page(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=50, help="timings of each stage")
-    parser.add_argument("--procedures", type=int, default=2 * (os.cpu_count() or 1), help="of the whole run")
-    parser.add_argument("--frames", type=int, default=500, help="a procedure of the whole run")
+    parser.add_argument("--procedures", type=int, default=os.cpu_count() or 1, help="of the whole run")
+    parser.add_argument("--frames", type=int, default=FULL.frames_per_procedure, help="a procedure of the whole run")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "simulator_speed.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "reference" / "simulator.md")
     arguments = parser.parse_args()
