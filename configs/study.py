@@ -101,7 +101,7 @@ def small() -> ConfigDict:
     """Widths to 192, 96 pixels, 12 procedures of 300 frames, 3 folds, one seed.
 
     Command: vlm-jax study --config configs/study.py:small --workdir runs/study_small
-    Expect: docs/results/study.md.
+    Expect: the table and the report; not run whole yet, so no score of it is published.
     Hardware and time: two CPU cores for a day, in pieces of any length; or one GPU.
     """
     config = ConfigDict(dataclasses.asdict(StudyConfig(name="small")))

@@ -1,20 +1,21 @@
 """The vision-language model of this project in PyTorch, from an export: one file to copy into a project of yours.
 
-Needs torch, safetensors and tokenizers, and nothing of vlm_jax. `vlm-jax weights export --checkpoint runs/demo --out
-exports/demo` writes an export; then
+Needs torch, safetensors and tokenizers, and nothing of vlm_jax. `vlm-jax weights export --checkpoint runs/tiny_vit
+--out exports/tiny_vit` writes an export; then
 
     from pytorch_reader import load
 
-    model = load("exports/demo")                       # torch.nn.Module in eval mode, float32
+    model = load("exports/tiny_vit")                   # torch.nn.Module in eval mode, float32
     image = torch.from_numpy(array)[None, None]        # uint8[B, F, H, W, 3], RGB, H = W = model.image_size
     prompt = model.prompts(previous="right view of nasal vestibule")   # int[1, 4, S]
     landmark_logits, token_logits = model(image, prompt, target)   # target: int[B, 4, T], task token first
     model.labels, model.thresholds                     # names of the landmark columns; {name: threshold or None}
     model.generate(image, prompt)                      # {task: texts}, greedy
 
-All forms are read: fusion cross_attention, concat, pooled and separate, no_image, no_text, any subset of tasks, scanned
-layers. Logits equal those of vlm_jax within 1e-4 in float32 (tests/weights/test_pytorch_reader.py). The other systems
-of the project (baselines) have networks of their own, which this file does not hold: they are refused by name.
+Read are: fusion cross_attention, concat, pooled and separate, no_image, no_text, any subset of tasks, scanned layers.
+Logits equal those of vlm_jax within 1e-4 in float32 (tests/weights/test_pytorch_reader.py). What sees through a ResNet
+(tiny, tiny_real), several frames or landmark tokens, and the other systems of the project (baselines) are not in this
+file: they are refused by name.
 
 Shapes: B batch, F frames, K = 4 prompts (landmarks, describe, anticipate, report), R text tasks, S prompt length,
 T target length, P image tokens, D width, V vocabulary, C landmarks. Masks: True = keep. Token 0 is padding.
@@ -54,6 +55,8 @@ def load(folder: str | Path) -> Vlm:
     stem = about["config"]["model"]["image_encoder"].get("stem", "patch")
     if stem != "patch":
         raise ValueError(f"{folder} sees through a {stem}: this file holds the plain vision transformer (stem=patch)")
+    if about["config"]["data"].get("frames", 1) > 1 or about["config"]["model"].get("condition_on_landmarks", False):
+        raise ValueError(f"{folder} reads several frames or landmark tokens: this file holds neither")
     model = Vlm(about, folder / "tokenizer.json")
     model.load_state_dict(to_torch(load_file(folder / "model.safetensors")), strict=True)
     return model.eval()

@@ -148,6 +148,13 @@ def test_another_image_encoder_is_refused_with_its_name(reader, tmp_path):
         reader.load(tmp_path / "e")
 
 
+@pytest.mark.parametrize("setting", [{"data.frames": "2"}, {"model.condition_on_landmarks": "true"}])
+def test_what_the_file_does_not_hold_is_refused(reader, tmp_path, setting):
+    export_of(load_config("configs/vlm.py:micro", setting), tmp_path / "e")
+    with pytest.raises(ValueError, match="several frames or landmark tokens"):
+        reader.load(tmp_path / "e")
+
+
 def test_prompts_are_tokenised_alike(reader, tmp_path):
     config = small()
     _, _, tokenizer = export_of(config, tmp_path / "e")

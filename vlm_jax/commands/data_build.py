@@ -22,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", required=True, metavar="NAME", help=f"adapter: {', '.join(sorted(SOURCES))}")
     parser.add_argument("--input", required=True, metavar="PATH", help="folder or file as the source lays it out")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the data set is written; then data.path")
+    parser.add_argument("--licence", metavar="TEXT", help="terms of use, for the card; default: a LICENSE file's")
+    parser.add_argument("--citation", metavar="TEXT", help="what to cite, for the card")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     source = local_path(args.input, "--input")
     if not source.exists():
         raise UserError(f"--input '{args.input}' does not exist: give the folder where '{args.source}' was downloaded")
-    build(source, Path(args.out))
+    build(source, Path(args.out), licence=args.licence, citation=args.citation)
     dataset = open_dataset(args.out)
     size = f"{len(dataset.frames)} frames, {len(dataset.tables.sentences)} sentences"
     print(f"data set {args.out}: {len(dataset.tables.procedures)} procedures, {size}", file=sys.stderr)

@@ -146,7 +146,7 @@ class ModelConfig:
     head_bias: float = 0.0  # with which the landmark head starts (EndoViT: -2, few labels are positive)
     no_image: bool = False  # ablation: one learned null embedding in place of every image token
     no_text: bool = False  # ablation: one learned null embedding in place of every prompt token
-    vocab_size: int = 0  # 0 = the tokenizer's size; larger = padded, padded logits masked
+    vocab_size: int = 0  # 0 = the tokenizer's size; larger = padded, the rows beyond get no logit that counts
     dropout: float = 0.0
     dtype: str = "auto"  # auto (bfloat16 on accelerators, float32 on CPU), float32 or bfloat16: activations only
     remat: bool = False  # recompute each layer in the backward pass
@@ -237,7 +237,7 @@ class ParallelConfig:
     fsdp: int = 1
     tensor: int = 1
     mesh: str = "custom"  # custom (the sizes below), data, fsdp, tensor or hybrid (fsdp inside a slice, data across)
-    coordinator: str = ""  # HOST:PORT; empty = found from Slurm, Cloud TPU or a single process
+    coordinator: str = ""  # HOST:PORT; empty = from JAX_COORDINATOR_ADDRESS, Slurm, Cloud TPU; else one process
     num_processes: int = 0
     process_id: int = -1
     init_timeout: int = 900  # seconds in which all processes must have joined

@@ -31,7 +31,7 @@ def keep_freed_memory() -> bool:
     """Has glibc keep large blocks that were freed; False where it can't or the environment has MALLOC_ settings.
 
     A step on the CPU takes and frees gigabytes for what it computes on the way. By default each of these blocks comes
-    from the kernel and goes back to it, and every page of it is cleared anew in every step: a sixth of the time.
+    from the kernel and goes back to it, and every page of it is cleared anew in every step.
     One arena, for blocks above its 64 MB would else still come from the kernel. The process keeps its greatest size.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):

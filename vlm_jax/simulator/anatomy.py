@@ -226,8 +226,8 @@ NAMES: tuple[str, ...] = tuple(landmark.name for landmark in LANDMARKS)
 """The label names of the source `fess`, in the order of every label tuple."""
 
 FORBIDDEN_PAIRS: tuple[tuple[int, int], ...] = ((20, 17), (20, 18))
-"""Never in one frame. The conditional ones are in `surgery.in_view`: 7 with an intact 5 at 0 degrees; the inside of 14
-with an intact 10 on the transethmoidal route; 11 before step 6; 8 before step 4; left with right structures."""
+"""Never in one frame; kept apart by `scene.nameable`, as is the inside of 14 behind an intact 10 on the transethmoidal
+route. The table itself forbids 7 with an intact 5 at 0 degrees, 11 before step 6, 8 before step 4, left with right."""
 
 
 def landmark(number: int) -> Landmark:

@@ -17,7 +17,8 @@ class Keyword:
       share: of the occasions on which it is an event at all.
       lateral: the sentence says its side.
       status: done or history for procedural sentences; sentences with a finding are seen or absent.
-      needs: what of the plan must hold (`revision`, `septoplasty first`, `turbinoplasty`, `Draf I`, ...).
+      needs: what must hold: `revision`, `septoplasty`, `turbinoplasty`, `Draf I` (IIa, ...) of the plan; `present`, the
+        finding is there; `first side`, `second side`; `angled`, a scope that is not straight; empty = nothing.
     """
 
     code: str

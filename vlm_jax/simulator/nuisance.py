@@ -17,7 +17,7 @@ from vlm_jax.simulator.centres import Centre
 STRENGTHS = ("blood", "smoke", "fog", "blur", "droplets", "over", "noise", "compression")
 """Every nuisance but instruments, in the order of the columns of `draw_strengths`."""
 BEFORE_SURGERY = ("blood", "smoke")
-"""Not there before the first incision (step 0)."""
+"""Rare before the first incision: a seventh of the setting in step 0."""
 
 
 def draw_strengths(rng: np.random.Generator, means: dict[str, float], frames: int, step: int) -> np.ndarray:

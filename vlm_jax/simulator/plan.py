@@ -41,7 +41,7 @@ class PlannedActivity:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One procedure: `traits` are the per-side findings, `operations` what the report may say was done and when."""
+    """One procedure: who operates where, which operations it holds, and `traits`, the findings of each side."""
 
     index: int
     surgeon: int

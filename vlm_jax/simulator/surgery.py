@@ -1,4 +1,5 @@
-"""What surgery has done to one side, and what may be seen there: the landmark table's rules, and only here."""
+"""What surgery has done to one side, and what may be seen there by the landmark table (what rules
+out what in one view is in `scene.nameable`)."""
 
 from __future__ import annotations
 

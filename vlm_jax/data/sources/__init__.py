@@ -11,9 +11,21 @@ from vlm_jax.errors import UserError
 
 
 class BuildFn(Protocol):
-    """Reads `input_dir` as its source lays it out and writes a data set into `out` (resumable)."""
+    """Reads `input_dir` as its source lays it out and writes a data set into `out` (resumable).
 
-    def __call__(self, input_dir: str | Path, out: str | Path, *, progress: bool = True) -> None: ...
+    `licence` and `citation` are the user's words for the data set's card; without them an adapter says what lies beside
+    the files, or nothing.
+    """
+
+    def __call__(
+        self,
+        input_dir: str | Path,
+        out: str | Path,
+        *,
+        licence: str | None = None,
+        citation: str | None = None,
+        progress: bool = True,
+    ) -> None: ...
 
 
 SOURCES: dict[str, str] = {

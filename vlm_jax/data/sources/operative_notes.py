@@ -16,13 +16,12 @@ from pathlib import Path
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence
 from vlm_jax.data.files import local_path
 from vlm_jax.data.sources import near_duplicates, note_text, step_codes
+from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
 from vlm_jax.errors import UserError
 
 SOURCE = "operative_notes"
 VERSION = 1
-LICENCE = "CC0 as stated for the corpus"
-CITATION = "MTSamples (mtsamples.com): transcribed operative notes, as collected in public corpora"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +33,22 @@ class Note:
     sentences: tuple[str, ...]
 
 
-def build(input_dir: str | Path, out: str | Path, *, files: Sequence[str] | None = None, progress: bool = True) -> None:
+def build(
+    input_dir: str | Path,
+    out: str | Path,
+    *,
+    files: Sequence[str] | None = None,
+    licence: str | None = None,
+    citation: str | None = None,
+    progress: bool = True,
+) -> None:
     """Writes the data set into `out`; the same call again finishes a build that was cut off.
 
     Args:
       input_dir: a folder of .jsonl files, or one such file. A note in several files counts once.
       out: the data set's directory.
       files: the names of the files to read, where not all in the folder.
+      licence, citation: as in `BuildFn`.
       progress: say on stderr how far it is.
 
     Raises:
@@ -56,8 +64,8 @@ def build(input_dir: str | Path, out: str | Path, *, files: Sequence[str] | None
     info = DatasetInfo(
         source=SOURCE,
         world="real",
-        licence=LICENCE,
-        citation=CITATION,
+        licence=licence_of(local_path(input_dir, "input"), licence),
+        citation=citation or "",
         keywords=step_codes.KEYWORDS,
         generator={
             "adapter": SOURCE,

@@ -20,6 +20,7 @@ from PIL import Image
 
 from vlm_jax.contract import DatasetInfo, Frame, Procedure, ProcedureBundle, Video
 from vlm_jax.data.files import local_path, sha256_file
+from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
 from vlm_jax.data.transforms import decode_pixels, resize_image
 from vlm_jax.errors import UserError
@@ -42,10 +43,17 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 _NAME = re.compile(r"(?P<video>.*?)[-_ .]*(?:frame|image|img)?[-_ .]*(?P<number>\d+)", re.IGNORECASE)
 
 
-def build(input_dir: str | Path, out: str | Path, *, progress: bool = True) -> None:
+def build(
+    input_dir: str | Path,
+    out: str | Path,
+    *,
+    licence: str | None = None,
+    citation: str | None = None,
+    progress: bool = True,
+) -> None:
     """Writes the data set into `out`; the same call again finishes a build that was cut off.
 
-    The source is named after the folder.
+    The source is named after the folder. `licence` and `citation` as in `BuildFn`.
 
     Raises:
       UserError: no images, a name without a number, two frames of one place, or an image that can't be read.
@@ -56,7 +64,8 @@ def build(input_dir: str | Path, out: str | Path, *, progress: bool = True) -> N
     info = DatasetInfo(
         source=re.sub(r"\W+", "_", root.resolve().name).strip("_") or ADAPTER,
         world="real",
-        licence=_licence(root),
+        licence=licence_of(root, licence),
+        citation=citation or "",
         generator={
             "adapter": ADAPTER,
             "version": VERSION,
@@ -145,11 +154,3 @@ def _read(path: Path) -> tuple[bytes, np.ndarray]:
 def _digest(root: Path, paths: Sequence[Path]) -> str:
     lines = [f"{p.relative_to(root).as_posix()} {sha256_file(p)}\n" for p in sorted(paths)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _licence(root: Path) -> str:
-    """The first line of a LICENSE file beside the images."""
-    for path in sorted(root.glob("LICEN[CS]E*")):
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in lines if line.strip()), "")
-    return ""

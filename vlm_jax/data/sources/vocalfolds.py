@@ -22,6 +22,7 @@ from PIL import Image
 from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureBundle, Video
 from vlm_jax.data.files import local_path, sha256_file
 from vlm_jax.data.sources import mask_language
+from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
 from vlm_jax.data.transforms import decode_pixels
 from vlm_jax.errors import UserError
@@ -41,7 +42,6 @@ SUBJECTS = ("pathology", "surgical tool", "intubation")
 ANCHORS = ("glottal space", "vocal folds")
 BACKGROUND = ("other tissue",)
 
-LICENCE = "CC BY 4.0"
 CITATION = (
     "M.-H. Laves, J. Bicker, L. A. Kahrs, T. Ortmaier: A dataset of laryngeal endoscopic images with comparative "
     "study on convolution neural network-based semantic segmentation. Int J CARS 14 (2019), arXiv:1807.06081"
@@ -60,8 +60,17 @@ class _Shot:
     mask: Path
 
 
-def build(input_dir: str | Path, out: str | Path, *, progress: bool = True) -> None:
+def build(
+    input_dir: str | Path,
+    out: str | Path,
+    *,
+    licence: str | None = None,
+    citation: str | None = None,
+    progress: bool = True,
+) -> None:
     """Writes the data set into `out`; the same call again finishes a build that was cut off.
+
+    `licence` and `citation` as in `BuildFn`; the published data's citation where its LICENSE file is there, too.
 
     Raises:
       UserError: the layout, an image or a mask is not as published; the message names the file.
@@ -69,12 +78,14 @@ def build(input_dir: str | Path, out: str | Path, *, progress: bool = True) -> N
     """
     root = local_path(input_dir, "input")
     shots = {patient: _sequences(root, patient) for patient in _subdirectories(root / "img")}
+    terms = licence_of(root, licence)
+    published = CITATION if licence is None and terms else ""
     info = DatasetInfo(
         source=SOURCE,
         world="real",
         labels=LABELS,
-        licence=LICENCE,
-        citation=CITATION,
+        licence=terms,
+        citation=published if citation is None else citation,
         generator={
             "adapter": SOURCE,
             "version": VERSION,

@@ -21,9 +21,7 @@ from vlm_jax.models.baselines.gpt2 import KeysValues, empty_cache
 from vlm_jax.models.baselines.lv_gpt import WORD, ClassifierHead, LvGpt, n_vision_tokens
 from vlm_jax.models.frames import join_frames
 from vlm_jax.models.state import Cache, Outputs
-
-PROMPT_ROWS = (0, 0, 2, 3)
-"""Which row of the prompt axis each task reads; landmarks and describe are asked the same, see models.vlm."""
+from vlm_jax.models.vlm import PROMPT_ROWS
 
 
 @jax.tree_util.register_dataclass
