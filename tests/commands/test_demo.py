@@ -55,6 +55,14 @@ def test_a_stage_that_fails_names_itself_and_how_to_go_on(tmp_path, capsys, outc
     assert f"the stage 'train' stopped; `vlm-jax demo --workdir {tmp_path}` goes on" in capsys.readouterr().err
 
 
+def test_what_to_run_again_says_what_was_given(tmp_path, capsys):
+    args = _args(tmp_path, lambda argv: 1, "--procedures", "6", "--config.train.steps=3")
+    assert demo.run(args) == 1
+    assert (
+        f"`vlm-jax demo --workdir {tmp_path} --procedures 6 --config.train.steps=3` goes on" in capsys.readouterr().err
+    )
+
+
 def test_the_whole_demo_in_small_and_again(tmp_path, capsys):
     """micro for tiny and a few steps: every stage really runs, and a second run finds all of it done."""
     words = ["demo", "--workdir", str(tmp_path), "--config", "configs/vlm.py:micro", "--procedures", "6"]

@@ -45,6 +45,33 @@ def test_a_note_becomes_its_operative_sentences():
     ]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_note_with_line_breaks_of_its_own(end):
+    lines = (
+        "PREOPERATIVE DIAGNOSIS: Chronic sinusitis",
+        "OPERATION: Endoscopic sinus surgery",
+        "DESCRIPTION OF PROCEDURE",
+        "The patient was taken to the operating",
+        "room by Dr. X. The nose was packed.",
+        "",
+        "The polyps were removed. The wound was",
+        "closed.",
+        "COMPLICATIONS: None were seen at all.",
+    )
+    assert note_text.operative_sentences(end.join(lines)) == [
+        "The patient was taken to the operating room by Dr. X.",
+        "The nose was packed.",
+        "The polyps were removed.",
+        "The wound was closed.",
+    ]
+    assert note_text.joined_lines("") == "" and note_text.joined_lines("One line.") == "One line."
+
+
+def test_notes_without_an_operative_part_are_counted(notes, tmp_path, capsys):
+    operative_notes.build(notes, tmp_path / "d")
+    assert "1 of 3 notes have no operative part: left out" in capsys.readouterr().err
+
+
 def test_sentences_end_where_they_end():
     split = note_text.split_sentences
     assert split("Seen by Dr. Smith. J. Doe helped? Yes (fully). Then 2. No. 15 blade.") == [

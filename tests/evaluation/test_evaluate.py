@@ -204,6 +204,17 @@ def test_an_empty_split_is_one_line(run_data, echo, tmp_path, monkeypatch):
     assert not (tmp_path / "none").exists()
 
 
+def test_nothing_that_can_be_read_is_one_line_and_the_last_scores_stay(run_data, echo, tmp_path, monkeypatch):
+    def broken(self, record, row):
+        raise UserError("'shard' is missing")
+
+    monkeypatch.setattr(type(run_data), "_image", broken)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="nothing of the test split could be scored: 'shard' is missing"):
+        evaluate(echo, dataclasses.replace(run_data, broken={}), "test", tmp_path, contexts=("gold",), progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
 def test_an_unknown_context_is_one_line(run_data, echo, tmp_path):
     with pytest.raises(UserError, match=r"unknown context 'golden'; expected some of gold, rolled_out, empty"):
         evaluate(echo, run_data, "test", tmp_path, contexts=("golden",), progress=False)

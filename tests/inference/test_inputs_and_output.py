@@ -88,6 +88,15 @@ def test_an_error_leaves_what_was_there(tmp_path):
     assert out.read_text() == "old\n" and os.listdir(tmp_path) == ["p.jsonl"]
 
 
+def test_a_link_is_written_through_and_stays(tmp_path):
+    """As /dev/stdout, which leads to a regular file where the shell redirects to one."""
+    (tmp_path / "p.jsonl").write_text("old\n")
+    (tmp_path / "stdout").symlink_to(tmp_path / "p.jsonl")
+    with json_lines(str(tmp_path / "stdout")) as write:
+        write({"a": 1})
+    assert (tmp_path / "stdout").is_symlink() and (tmp_path / "p.jsonl").read_text() == '{"a": 1}\n'
+
+
 def test_stdout_gets_all_or_nothing(capsys):
     with json_lines(None) as write:
         write({"a": 1})

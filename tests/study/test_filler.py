@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from vlm_jax.evaluation.run import PREDICTIONS
-from vlm_jax.study.filler import Example, TemplateFiller, first_named, nearest
+from vlm_jax.study.filler import Example, TemplateFiller, first_named, nearest, present_in_contexts
 from vlm_jax.study.untrained import read_rows
 
+COLOURS = ("red", "green", "blue")
 NAMES = ("bulla", "superior concha", "concha")
 TRAINING = [
     Example(frozenset({"bulla"}), "left view, bulla visible", "next one"),
@@ -44,7 +45,20 @@ def test_in_a_study_it_reads_its_parents_landmarks_and_no_text(finished):
     rows = read_rows(jobs[0].results / PREDICTIONS)
     parent = {r["uid"]: r["landmarks"] for r in read_rows(finished.parent(jobs[0]).results / PREDICTIONS)}
     for row in rows:
-        said = row["describe"]
-        assert said["contexts"] == {"rolled_out": said["predicted"], "empty": said["predicted"]}
-        chosen = {name for name, of in parent[row["uid"]].items() if of["predicted"]}
-        assert {name for name in ("red", "green", "blue") if name in said["predicted"]} == chosen
+        said, of = row["describe"], parent[row["uid"]]
+        assert list(said["contexts"]) == ["empty", "rolled_out"]
+        chosen = {name for name in of if of[name]["predicted"]}
+        assert {name for name in COLOURS if name in said["predicted"]} == chosen
+        for context, text in said["contexts"].items():  # what the parent sees without the true previous description
+            chosen = {name for name in of if of[name]["contexts"][context] >= of[name]["threshold"]}
+            assert {name for name in COLOURS if name in text} == chosen
+
+
+def test_in_each_context_what_the_parent_sees_there():
+    said = {
+        "a": {"predicted": True, "threshold": 0.5, "contexts": {"empty": 0.4}},
+        "b": {"predicted": False, "threshold": 0.2, "contexts": {"empty": 0.3}},
+        "c": {"predicted": None, "threshold": None, "contexts": {"empty": 0.9}},
+    }
+    assert present_in_contexts(said) == ({"a"}, {"empty": {"b"}})
+    assert present_in_contexts({"a": {"predicted": True, "threshold": 0.5}}) == ({"a"}, {})

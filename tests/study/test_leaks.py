@@ -109,8 +109,27 @@ def test_a_clean_data_set_is_looked_over_once(plan_of, tmp_path, make_study, mon
 
 
 def test_fold_files_that_cannot_be_read(plan_of, tmp_path):
-    with pytest.raises(UserError, match="no JSON list file"):
-        plan_of([toys.bundle(i) for i in range(4)], fold_files=(str(tmp_path / "none.json"),))
+    bundles = [toys.bundle(i) for i in range(4)]
+    with pytest.raises(UserError, match="cannot read the list file"):
+        plan_of(bundles, fold_files=(str(tmp_path / "none.json"),))
+    file = tmp_path / "fold.json"
+    for content, message in ((["p1"], "must be"), ({"test": ["p1-patient", "p2-patien"]}, "names 'p2-patien'")):
+        file.write_text(json.dumps(content))
+        with pytest.raises(UserError, match=message):
+            plan_of(bundles, fold_files=(str(file),))
+
+
+def test_frames_that_cannot_be_read_are_looked_at_again(plan_of, tmp_path, make_study, monkeypatch, capsys):
+    bundles = [toys.bundle(i) for i in range(4)]
+    with monkeypatch.context() as broken:
+        broken.setattr("vlm_jax.study.leaks.decode_image", lambda *_: (_ for _ in ()).throw(UserError("truncated")))
+        plan_of(bundles)
+    assert "could not be read and were not compared" in capsys.readouterr().err
+    monkeypatch.setattr("vlm_jax.study.leaks.frame_pairs", lambda *_: pytest.fail("looked over again"))
+    from vlm_jax.config.study import StudyData
+
+    with pytest.raises(pytest.fail.Exception, match="looked over again"):
+        make_plan(make_study(data=StudyData(path=(str(tmp_path / "data"),))), tmp_path / "study")
 
 
 def test_too_few_groups(plan_of):

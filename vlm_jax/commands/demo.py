@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,13 +19,14 @@ SIMULATE = "--activities_per_procedure 24 --frames_per_procedure 96 --image_size
 CONFIG = "configs/vlm.py:tiny"
 SPLIT = "kfold:3:0"  # of 24 procedures 12 to train on, 4 to choose thresholds on, 8 to test on
 N_FRAMES = 3
+PROCEDURES = "24"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument("--config", default=CONFIG, metavar="FILE:ARG", help=f"default: {CONFIG}")
     parser.add_argument("--workdir", default="runs/demo", metavar="DIR", help="default: runs/demo")
-    parser.add_argument("--procedures", default="24", metavar="N", help="simulated procedures; default: 24")
+    parser.add_argument("--procedures", default=PROCEDURES, metavar="N", help=f"simulated; default: {PROCEDURES}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,12 +45,20 @@ def run(args: argparse.Namespace) -> int:
             code = args.run_command(argv)
         finally:
             if code != 0:
-                again = f"`vlm-jax demo --workdir {workdir}` goes on from it"
+                again = f"`{_same_again(args, workdir)}` goes on from it"
                 print(f"demo: the stage {name!r} stopped; {again}", file=sys.stderr)
         if code:
             return code
     print(summary(workdir))
     return 0
+
+
+def _same_again(args: argparse.Namespace, workdir: Path) -> str:
+    """The command with what was given."""
+    words = ["vlm-jax", "demo", "--workdir", str(workdir)]
+    words += ["--config", args.config] if args.config != CONFIG else []
+    words += ["--procedures", args.procedures] if args.procedures != PROCEDURES else []
+    return shlex.join(words + [f"--config.{key}={value}" for key, value in dict(args.overrides).items()])
 
 
 def stages(args: argparse.Namespace, workdir: Path) -> list[tuple[str, list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -53,6 +54,48 @@ def disk_faults(
         if not full:
             raise
         raise EnvironmentFault(f"no space left on the disk of '{directory}': free some and {again}") from error
+
+
+_MACHINE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EMFILE, errno.ENFILE)
+
+
+def machine_fault(error: Exception) -> bool:
+    """Whether a file could not be read for a reason that is not the file's: a mount that went, too many open files."""
+    return getattr(error, "errno", None) in _MACHINE or any(os.strerror(n) in str(error) for n in _MACHINE)
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, with or without Windows' mark and line ends. JSON may hold what `splitlines` takes for
+    the end of a line (U+2028)."""
+    return path.read_text(encoding="utf-8-sig").split("\n")
+
+
+@contextlib.contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Makes the directory and holds it against other processes until the block ends: an advisory lock of the directory
+    itself, nothing where the disk has none.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    if directory.is_file():  # the caller says what is wrong with that
+        yield
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(
+            f"another process is writing '{directory}': wait until it has ended, or choose another --out"
+        ) from None
+    except OSError:  # a disk without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_directory(directory: Path) -> None:

@@ -24,7 +24,7 @@ from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
 from vlm_jax.data.texts import cut_texts, texts_of
 from vlm_jax.data.timings import RowTimings
 from vlm_jax.data.transforms import decode_image
-from vlm_jax.errors import UserError
+from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.text.normalise import mirror
 from vlm_jax.text.tokenizer import Tokenizer
 
@@ -280,6 +280,8 @@ class RunData:
             image = self._image(record, row)
             part, place = self.table.locate(row)
             before = [] if image is None else part.before(place, self.config.data)
+        except EnvironmentFault:  # the disk went away: no fault of the record's
+            raise
         except UserError as error:
             self.broken[row] = str(error)
             return self._collator.empty(row)

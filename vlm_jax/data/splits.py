@@ -77,15 +77,15 @@ class Rule:
         if kind == "loo":
             return Rule(text, kind, ids={"test": (rest,)})
         if kind == "list":
-            return Rule(text, kind, ids=_read_list(rest))
+            return Rule(text, kind, ids=read_list(rest))
         numbers = _KFOLD.fullmatch(rest)
         if not numbers or not 0 <= int(numbers[2]) < int(numbers[1]) or int(numbers[1]) < 2:
             raise UserError(f"data.split: kfold:N:I needs N of at least 2 and I from 0 to N - 1, got '{text}'")
         return Rule(text, kind, n=int(numbers[1]), fold=int(numbers[2]))
 
 
-def _read_list(path: str) -> dict[str, tuple[str, ...]]:
-    """{split: ids} of a list file; UserError if an id stands in two splits."""
+def read_list(path: str, *, apart: bool = True) -> dict[str, tuple[str, ...]]:
+    """{split: ids} of a list file; UserError if an id stands in two splits, unless that is not asked for."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -99,7 +99,7 @@ def _read_list(path: str) -> dict[str, tuple[str, ...]]:
         if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
             raise UserError(f"data.split: '{split}' in '{path}' must be a list of strings")
         for group in ids:
-            if owner.setdefault(group, split) != split:
+            if apart and owner.setdefault(group, split) != split:
                 both = f"{owner[group]} and {split}"
                 raise UserError(f"data.split: '{group}' stands in both {both} of '{path}'; keep one")
     return {split: tuple(ids) for split, ids in content.items()}

@@ -27,6 +27,7 @@ from vlm_jax.data import tfds_layout
 from vlm_jax.data.card import CARD, dataset_card
 from vlm_jax.data.files import (
     TEMPORARY,
+    alone_in,
     disk_faults,
     local_path,
     read_json,
@@ -137,7 +138,7 @@ def write_dataset(
     if not ids:
         raise UserError(f"nothing to write into '{directory}': the source has no procedures")
     arguments = {"format": FORMAT, "info": rows.to_dict(info), "ids": list(ids)}
-    with disk_faults(directory):
+    with disk_faults(directory), alone_in(directory):
         if not _begin(directory, arguments):
             return
         parts = []

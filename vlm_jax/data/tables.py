@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureBundle, Sentence, Tables, Video
-from vlm_jax.data.files import to_json
+from vlm_jax.data.files import text_lines, to_json
 from vlm_jax.data.tfds_layout import EXTRAS
 from vlm_jax.errors import UserError
 
@@ -50,7 +50,9 @@ def dump_rows(rows: Iterable[Any]) -> bytes:
 def read_rows(path: Path, kind: type) -> tuple[Any, ...]:
     """All rows of one JSON lines file; UserError names the file and the line."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_lines(path), 1):
+        if not line.strip():
+            continue
         try:
             rows.append(from_dict(kind, json.loads(line)))
         except (ValueError, AttributeError, UserError) as error:

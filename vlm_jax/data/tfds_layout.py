@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vlm_jax.contract import IGNORE_LABEL, DatasetInfo, Frame
-from vlm_jax.errors import UserError
+from vlm_jax.data.files import machine_fault
+from vlm_jax.errors import EnvironmentFault, UserError
 
 SPLIT = "frames"
 WRITER_OPTIONS = "group_size:1,zstd:1"
@@ -130,6 +132,10 @@ def parse(example: bytes) -> Stored:
     return Stored(feature["uid"].bytes_list.value[0].decode(), feature["image"].bytes_list.value[0])
 
 
+MAX_OPEN = 128
+"""Shards of a data set that are open at a time: a process may have 1,024 files open where nobody raised that."""
+
+
 class ShardReader:
     """Random access over the shards of a directory; safe in threads, opened on first use, can be pickled.
 
@@ -141,7 +147,7 @@ class ShardReader:
     def __init__(self, directory: Path, lengths: Sequence[int]) -> None:
         self._directory = directory
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        self._open: dict[int, Any] = {}
+        self._open: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,7 +155,7 @@ class ShardReader:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._open, self._lock = {}, threading.Lock()
+        self._open, self._lock = OrderedDict(), threading.Lock()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -160,7 +166,11 @@ class ShardReader:
 
     def _reader(self, shard: int) -> Any:
         with self._lock:
-            if shard not in self._open:
+            if shard in self._open:
+                self._open.move_to_end(shard)
+            else:
+                if len(self._open) >= MAX_OPEN:  # it closes once no thread reads from it any more
+                    self._open.popitem(last=False)
                 path = str(self.path(shard))
                 self._open[shard] = array_record_module.ArrayRecordReader(
                     path, options=_READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER
@@ -173,6 +183,7 @@ class ShardReader:
         Raises:
           IndexError: there is no such frame.
           UserError: the shard is missing or damaged.
+          EnvironmentFault: the disk does not answer.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
@@ -180,6 +191,8 @@ class ShardReader:
         try:
             return self._reader(shard).read([index - int(self._starts[shard])])[0]
         except (RuntimeError, OSError) as error:
+            if machine_fault(error):
+                raise EnvironmentFault(f"'{self.path(shard)}' cannot be read just now ({error}): try again") from error
             reason = str(error).splitlines()[0][:120]
             raise UserError(
                 f"'{self.path(shard)}' is missing or damaged ({reason}): build the data set again"

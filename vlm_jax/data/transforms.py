@@ -11,7 +11,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from vlm_jax.errors import UserError
+from vlm_jax.data.files import machine_fault
+from vlm_jax.errors import EnvironmentFault, UserError
 
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -49,6 +50,9 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=method)
 
 
+_BITS_PER_SAMPLE = 258  # TIFF's tag
+
+
 def _read(path: str | Path, name: str) -> bytes:
     try:
         return Path(path).read_bytes()
@@ -57,6 +61,8 @@ def _read(path: str | Path, name: str) -> bytes:
     except IsADirectoryError:
         raise UserError(f"{name}: a folder, where an image was expected") from None
     except OSError as error:
+        if machine_fault(error):
+            raise EnvironmentFault(f"{name}: cannot be read just now ({error.strerror}); try again") from None
         raise UserError(f"{name}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
@@ -85,7 +91,8 @@ def _decode_other(data: bytes, name: str) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.mode == "CMYK":
                 raise UserError(f"{name}: a CMYK image; {_MEND}")
-            if image.mode.startswith("I") or image.mode == "F":
+            depth = max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,)))  # of 16 Pillow keeps the high ones
+            if image.mode.startswith("I") or image.mode == "F" or depth > 8:
                 raise UserError(f"{name}: more than 8 bits a channel ({image.mode}); {_MEND}")
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:

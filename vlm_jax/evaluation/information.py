@@ -63,6 +63,8 @@ def measure(config: SimulatorConfig, settings: Settings, out: str | Path, *, pro
       EnvironmentFault: the disk is full.
     """
     path = local_path(out, "--out")
+    if path.is_dir() or not path.name:
+        raise UserError(f"--out {out} is a folder: give a file, as in --out {path / 'information.json'}")
     head = {"simulator": dataset_info(config).simulator, "settings": asdict(settings)}
     with disk_faults(path.parent, again="run the same command again; finished states are kept"):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,11 @@ def evaluate(
     answers = {context: answerer.answer(units, context) for context in wanted}
     scorer = _scorer(system, data, thresholds)
     metrics = scorer.score(units, answers)
+    if not metrics:
+        first = next(iter(data.broken.values()), "no record has an answer")
+        raise UserError(f"nothing of the {split} split could be scored: {first}")
+    for notice in _broken(data):
+        print(notice, file=sys.stderr, flush=True)
     view = data.records(split)
     rows = prediction_rows(units, answers, data.labels, thresholds, scorer.worlds)
     page = _page(system, data, split, scorer, metrics)
@@ -129,6 +135,7 @@ def _scorer(system: System, data: RunData, thresholds: Mapping[str, float | None
     }
     return Scorer(
         labels=data.labels,
+        names={name: info.labels for name, info in data.sources.items()},
         thresholds=thresholds,
         training=training,
         label_counts=data.label_counts(),

@@ -64,6 +64,7 @@ class Scorer:
 
     Attributes:
       labels: names of the columns of all probabilities.
+      names: {source: label names in the order of its records}.
       thresholds: by scoped label name.
       training: one record a unit of the training split, by task; what trivial systems are fitted on.
       label_counts: int[C] positives and negatives in training.
@@ -73,6 +74,7 @@ class Scorer:
     """
 
     labels: LabelSpace
+    names: Mapping[str, tuple[str, ...]]
     thresholds: Mapping[str, float | None]
     training: Mapping[str, Sequence[Record]]
     label_counts: tuple[np.ndarray, np.ndarray]
@@ -178,15 +180,13 @@ class Scorer:
         self, scope: Scope, truth: TextUnits, units: Sequence[Unit], written: Sequence[str], within: str
     ) -> Metrics:
         """Factuality against the references; of descriptions, against the scene, too."""
-        names = tuple(n.split("/", 1)[1] for n in self.labels.names if n.startswith(scope.source + "/"))
+        names = self.names[scope.source]
         options = {"resamples": self.resamples, "seed": self.seed}
         metrics = scope.entries(
             fact_samples(written, truth.references, truth.groups, names, **options), within=within + WITHIN
         )
         if scope.task == "describe":
-            records = [u.record for u in units]
-            known = [r for r in records if r.landmarks is not None and len(r.landmarks) == len(names)]
-            scene = scene_samples(written, records, truth.groups, names, **options) if known == records else None
+            scene = scene_samples(written, [u.record for u in units], truth.groups, names, **options)
             metrics |= scope.entries(scene, within=within + WITHIN) if scene is not None else {}
         return metrics
 

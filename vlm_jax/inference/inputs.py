@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vlm_jax.data.files import text_lines
 from vlm_jax.errors import UserError
 from vlm_jax.inference.request import TEXTS, Request
 
@@ -53,7 +54,7 @@ def _expand(given: str) -> list[Request]:
 
 def _read_lines(path: Path) -> list[Request]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = text_lines(path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text; expected one JSON object a line") from error
     requests = [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]

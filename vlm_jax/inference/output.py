@@ -33,7 +33,8 @@ def json_lines(out: str | None) -> Iterator[Callable[[Any], None]]:
       EnvironmentFault: the disk is full.
     """
     path, name = (None, "stdout") if out is None else (Path(out), out)
-    replaces = path is not None and (path.is_file() or not path.exists())
+    # /dev/stdout is a link, and a regular file where the shell redirects to one: links are written through.
+    replaces = path is not None and not path.is_symlink() and (path.is_file() or not path.exists())
     with _disk_answers(name):
         handle = _temporary(path, replaces)
 

@@ -8,8 +8,9 @@ context.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vlm_jax.contract import Record
 from vlm_jax.data.check_rows import named_labels
@@ -127,12 +128,30 @@ def fill(parent: Job, job: Job) -> None:
                 landmarks = predicted.get((source, unit.record.uid), {}).get("landmarks")
                 if landmarks is None:
                     continue
-                chosen = frozenset(name for name, said_of in landmarks.items() if said_of["predicted"])
-                text = filler.describe(chosen) if task == "describe" else filler.anticipate(chosen)
-                base_row(rows, unit)[task] = said(task, unit, as_scored(text), job.study.contexts)
+                write = filler.describe if task == "describe" else filler.anticipate
+                gold, others = present_in_contexts(landmarks)
+                answer = said(task, unit, as_scored(write(gold)), ())
+                answer["contexts"] = {context: as_scored(write(chosen)) for context, chosen in others.items()}
+                base_row(rows, unit)[task] = answer
     job.results.mkdir(parents=True, exist_ok=True)
     write_rows(job.results / PREDICTIONS, rows)
     write_bytes(job.results / METRICS, to_json({}))
+
+
+def present_in_contexts(landmarks: Mapping[str, Mapping[str, Any]]) -> tuple[Landmarks, dict[str, Landmarks]]:
+    """The landmarks that a row of predictions calls present: under the gold context, and under each other one. A parent
+    that reads the previous description sees others in other contexts."""
+    gold = frozenset(name for name, of in landmarks.items() if of["predicted"])
+    contexts = {context for of in landmarks.values() for context in of.get("contexts", {})}
+
+    def present(context: str) -> Landmarks:
+        return frozenset(
+            name
+            for name, of in landmarks.items()
+            if of["threshold"] is not None and of["contexts"][context] >= of["threshold"]
+        )
+
+    return gold, {context: present(context) for context in sorted(contexts)}
 
 
 def _example(record: Record, names: Sequence[str]) -> Example:

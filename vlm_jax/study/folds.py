@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from vlm_jax.config.schema import DataConfig
 from vlm_jax.config.study import StudyConfig
 from vlm_jax.data.files import write_bytes
 from vlm_jax.data.records import LEVELS, SourceRecords, build_records
-from vlm_jax.data.splits import choose_level, split_groups
+from vlm_jax.data.splits import choose_level, read_list, split_groups
 from vlm_jax.data.store import open_dataset
 from vlm_jax.errors import UserError
 
@@ -48,10 +49,11 @@ def group_sizes(study: StudyConfig, parts: list[SourceRecords]) -> Counter[str]:
 
 def make_folds(study: StudyConfig, paths: tuple[str, ...], folder: Path) -> tuple[Fold, ...]:
     """Writes the list files (the same bytes each time), or copies the given ones, source by source."""
-    given = [json.loads(_read(name)) for name in study.fold_files]
+    given = [read_list(name, apart=False) for name in study.fold_files]
     found: list[list[tuple[str, str]]] = [[] for _ in range(len(given) or study.folds)]
-    for source, parts in source_records(paths).items():
-        sizes = group_sizes(study, parts)
+    sized = {source: group_sizes(study, parts) for source, parts in source_records(paths).items()}
+    _check_known(study, given, {group for sizes in sized.values() for group in sizes})
+    for source, sizes in sized.items():
         for i, fold in enumerate(found):
             lists = _given(given[i], sizes) if given else _drawn(study, sizes, i, source)
             file = folder / f"{source}-fold{i}.json"
@@ -63,18 +65,14 @@ def make_folds(study: StudyConfig, paths: tuple[str, ...], folder: Path) -> tupl
     return tuple(tuple(fold) for fold in found)
 
 
-def _read(name: str) -> str:
-    try:
-        text = Path(name).read_text(encoding="utf-8")
-        json.loads(text)
-        return text
-    except (OSError, ValueError):
-        raise UserError(
-            f"config key 'fold_files': '{name}' is no JSON list file of data.split; see docs/own-data.md"
-        ) from None
+def _check_known(study: StudyConfig, given: Sequence[Mapping[str, Sequence[str]]], known: Collection[str]) -> None:
+    for name, lists in zip(study.fold_files, given, strict=True):
+        strangers = [group for ids in lists.values() for group in ids if group not in known]
+        if strangers:
+            raise UserError(f"config key 'fold_files': '{name}' names '{strangers[0]}', which no data set has")
 
 
-def _given(lists: dict[str, list[str]], sizes: Counter[str]) -> dict[str, list[str]]:
+def _given(lists: Mapping[str, Sequence[str]], sizes: Counter[str]) -> dict[str, list[str]]:
     """A given fold with what it leaves out as training: what leaks is found by `check_leaks`, with the names."""
     named = {group for ids in lists.values() for group in ids}
     out = {split: [g for g in lists.get(split, []) if g in sizes] for split in ("train", "validation", "test")}

@@ -49,7 +49,7 @@ def _train_and_score(job: Job) -> int:
     config = job.config()
     trials = {}
     for factor in trials_of(job.study, config):
-        place = job.folder / f"trial{factor:g}"
+        place = trial_folder(job, factor)
         code = _train(dataclasses.replace(config, optim=_rate(config, factor)), place)
         if code:
             return code
@@ -66,6 +66,11 @@ def _train_and_score(job: Job) -> int:
         for place in trials.values():
             shutil.rmtree(place / DIRECTORY, ignore_errors=True)
     return 0
+
+
+def trial_folder(job: Job, factor: float) -> Path:
+    """Where the training with this factor of the learning rate lies."""
+    return job.folder / f"trial{factor:g}"
 
 
 def _rate(config: Config, factor: float) -> Any:

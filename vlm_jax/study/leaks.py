@@ -5,9 +5,9 @@ A study with a leak stops before anything is trained, and names what leaks.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from vlm_jax.data.sources.near_duplicates import similar_pairs
 from vlm_jax.data.splits import choose_level
 from vlm_jax.data.store import Dataset, open_dataset
 from vlm_jax.data.transforms import decode_image
-from vlm_jax.errors import UserError
+from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.study.folds import Fold, read_fold, source_records
 
 SHOWN = 5
@@ -50,19 +50,24 @@ def check_leaks(study: StudyConfig, paths: Sequence[str], folds: Sequence[Fold],
         raise UserError(line)
     if seen.is_file() and json.loads(seen.read_text()) == mark:
         return
+    unread: list[str] = []
     for source, parts in source_records(tuple(paths)).items():
         splits = [fold[source] for fold in content]
         owner = owners(parts, study.data.group_by)
         for line in patient_leaks(source, parts, splits, owner):
             raise UserError(line)
         apart = _apart(splits)
-        pairs = [*frame_pairs(parts, owner), *note_pairs(parts, owner, study.note_similarity)]
+        pairs = [*frame_pairs(parts, owner, unread), *note_pairs(parts, owner, study.note_similarity)]
         if leaks := [f"'{a}' and '{b}' ({what})" for a, b, groups, what in pairs if groups in apart]:
             more = f", and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else ""
             raise UserError(
                 f"near-duplicates across folds of {source}: {'; '.join(leaks[:SHOWN])}{more}. Give both the same group "
                 "(patient), or leave one out"
             )
+    if unread:
+        line = f"{len(unread)} frames could not be read and were not compared: `vlm-jax data check` names them"
+        print(line, file=sys.stderr, flush=True)
+        return  # the next call looks again
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(seen, (json.dumps(mark) + "\n").encode())
 
@@ -134,15 +139,15 @@ def _apart(folds: Sequence[dict[str, list[str]]]) -> set[frozenset[str]]:
 Pair = tuple[str, str, frozenset[str], str]
 
 
-def frame_pairs(parts: Sequence[SourceRecords], owner: dict[str, str]) -> Iterator[Pair]:
+def frame_pairs(parts: Sequence[SourceRecords], owner: dict[str, str], unread: list[str]) -> Iterator[Pair]:
     """Frames of two groups that show the same picture: every such pair, once for each frame of the later group.
 
     Two pictures that differ by `SAME_PICTURE` on average differ no more in the means of their cells: a tree over those
-    finds all candidates, and their pixels decide.
+    finds all candidates, and their pixels decide. Frames that cannot be read are added to `unread`.
     """
     frames: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
     for dataset in (records.dataset for records in parts):
-        for i, thumbnail in _thumbnails(dataset):
+        for i, thumbnail in _thumbnails(dataset, unread):
             if np.ptp(_cells(thumbnail)) >= _FLAT:
                 frames[owner[str(dataset.frames.procedure[i])]].append((str(dataset.frames.uid[i]), thumbnail))
     trees = {group: KDTree(np.stack([_cells(t) for _, t in some])) for group, some in frames.items()}
@@ -163,14 +168,21 @@ def _cells(thumbnail: np.ndarray) -> np.ndarray:
     return thumbnail.reshape(_CELLS, side, _CELLS, side, 3).mean(axis=(1, 3, 4)).ravel()
 
 
-def _thumbnails(dataset: Dataset) -> Iterator[tuple[int, np.ndarray]]:
+def _thumbnails(dataset: Dataset, unread: list[str]) -> Iterator[tuple[int, np.ndarray]]:
     """(row, uint8[36, 36, 3]) of the frames that any run would learn from and that can be read."""
     wanted = np.flatnonzero(dataset.frames.assessable).tolist()
     with Progress("near-duplicates", 1, "frames") as bar:
         for i in wanted:
             bar.tick()
-            with contextlib.suppress(UserError):  # a broken image is the data doctor's to name
-                yield i, decode_image(dataset.read_image(i), _SIDE, str(dataset.frames.uid[i]))
+            uid = str(dataset.frames.uid[i])
+            try:
+                thumbnail = decode_image(dataset.read_image(i), _SIDE, uid)
+            except EnvironmentFault:
+                raise
+            except UserError:  # a broken image is the data doctor's to name
+                unread.append(uid)
+                continue
+            yield i, thumbnail
         bar.step(f"{len(wanted)} frames of {dataset.info.source} compared")
 
 

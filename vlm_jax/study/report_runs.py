@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from vlm_jax.data.files import read_json
-from vlm_jax.study.jobs import SUMMARY, training_rows
+from vlm_jax.study.jobs import SUMMARY, training_rows, trial_folder
 from vlm_jax.study.plan import Job, Plan
 from vlm_jax.study.report_answers import small
 from vlm_jax.study.report_tables import table
@@ -74,11 +74,11 @@ Curve = list[tuple[int, float]]
 
 
 def losses(job: Job) -> tuple[Curve, Curve]:
-    """(step, loss) of training and of validation, of the trial with the first factor."""
+    """(step, loss) of training and of validation, of the trial that was chosen."""
     training: Curve = []
     validation: Curve = []
-    places = sorted(job.folder.glob("trial*"))
-    for row in training_rows(places[0]) if places else ():
+    file = job.folder / SUMMARY
+    for row in training_rows(trial_folder(job, read_json(file)["factor"])) if file.is_file() else ():
         for curve, key in ((training, "loss"), (validation, "validation/loss")):
             if row.get(key) is not None:
                 curve.append((row["step"], row[key]))

@@ -28,7 +28,7 @@ from vlm_jax.study.table import csv_text, latex
 SETTINGS, TABLE, LATEX, CONTRASTS, COVERAGE, REPORT = (
     "study.json", "table.csv", "table.tex", "contrasts.json", "coverage.json", "report.html",
 )  # fmt: skip
-MAY_GROW = ("systems", "seeds", "bootstrap", "coverage", "keep_checkpoints", "contexts")
+MAY_GROW = ("systems", "seeds", "bootstrap", "coverage", "keep_checkpoints")
 """What may differ between two calls in one work directory without making earlier runs other runs."""
 
 
@@ -41,8 +41,8 @@ def run_study(study: StudyConfig, workdir: Path) -> int:
     check_settings(study)
     _set_compiler(study, workdir)
     with disk_faults(workdir, again="run the same command again: finished runs are kept"):
-        claim(study, workdir)
         with _alone(workdir / "data"):
+            claim(study, workdir)
             plan = make_plan(study, workdir)
         code = Runner(plan).run()
         if code:

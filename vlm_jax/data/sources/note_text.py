@@ -1,7 +1,8 @@
 """From the text of an operative note to the sentences of its operative part, in order.
 
 The notes are transcriptions whose line breaks became `,`: a section reads `PROCEDURE: ,The patient was ...` and a
-paragraph ends `.,`. Some lack the colon (`DESCRIPTION OF PROCEDURE,The patient ...`).
+paragraph ends `.,`. Some lack the colon (`DESCRIPTION OF PROCEDURE,The patient ...`). Notes with line breaks are
+brought into that form.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _HEADER = re.compile(
     rf"(?:^|(?<=[.,:;])|(?<=[.,:;]\s))\s*(?P<name>{_CAPITALS})\s*"
     rf"(?::|,(?=\s?[A-Z0-9][a-z0-9 .#]))"
 )
+_HEADING = re.compile(rf"{_CAPITALS}\s*(?::|$)")
+"""A line that is a heading, or begins with one."""
 _KNOWN_HEADER = re.compile(rf"\b(?:{_KNOWN})")
 _OPERATIVE = re.compile(r"\b(?:PROCEDURES?|OPERATIONS?|OPERATIVE|TECHNIQUE|DESCRIPTION|DETAILS?|SURGERY|NARRATIVE)\b")
 _NOT_OPERATIVE = re.compile(
@@ -44,8 +47,21 @@ class Section:
     body: str
 
 
+def joined_lines(text: str) -> str:
+    """A note with line breaks of its own in the transcriptions' form: `,` where a heading or a paragraph begins or
+    ends, a blank where a sentence goes on in the next line."""
+    first, *others = text.splitlines() or [""]
+    joined, last = first.strip(), first.strip()
+    for line in (other.strip() for other in others):
+        ends = not line or not last or last[-1] in ".:;?!" or _HEADING.match(line) or _HEADING.match(last)
+        joined += (" ," if ends else " ") + line
+        last = line
+    return joined
+
+
 def sections(text: str) -> list[Section]:
     """The sections of a note, in order."""
+    text = joined_lines(text)
     found = [m for m in _HEADER.finditer(text) if m[0].endswith(":") or _KNOWN_HEADER.search(m["name"])]
     starts = [(0, 0, "")] + [(m.start(), m.end(), m["name"].strip()) for m in found]
     ends = [start for start, _, _ in starts[1:]] + [len(text)]

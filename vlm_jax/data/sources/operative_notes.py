@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence
-from vlm_jax.data.files import local_path
+from vlm_jax.data.files import local_path, text_lines
 from vlm_jax.data.sources import near_duplicates, note_text, step_codes
 from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
@@ -55,7 +56,10 @@ def build(
       UserError: a file is missing or is not as described; the message names file and line.
       EnvironmentFault: the disk is full.
     """
-    notes = read_notes(_files(local_path(input_dir, "input"), files))
+    read = read_notes(_files(local_path(input_dir, "input"), files))
+    notes = [note for note in read if note.sentences]
+    if notes and progress and len(notes) < len(read):
+        print(f"{len(read) - len(notes)} of {len(read)} notes have no operative part: left out", file=sys.stderr)
     if not notes:
         raise UserError(f"'{input_dir}' has no note with an operative part (PROCEDURE, OPERATION or DESCRIPTION)")
     first = near_duplicates.clusters([" ".join(note.sentences) for note in notes])
@@ -91,11 +95,11 @@ def _files(source: Path, names: Sequence[str] | None) -> list[Path]:
 
 
 def read_notes(paths: Sequence[Path]) -> list[Note]:
-    """The notes of all files that have an operative part, ordered by id; the same text or id counts once."""
+    """The notes of all files, ordered by id; the same text or id counts once."""
     by_text: dict[str, str] = {}
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = text_lines(path)
         except UnicodeDecodeError as error:
             raise UserError(f"'{path}' is not UTF-8 text ({error.reason}): save it as UTF-8") from error
         for number, line in enumerate(lines, 1):
@@ -108,7 +112,7 @@ def read_notes(paths: Sequence[Path]) -> list[Note]:
             raise UserError(f"note id '{id}' stands for two different texts: give each note an id of its own")
         seen.add(id)
         notes.append(Note(id, text, tuple(note_text.operative_sentences(text))))
-    return [note for note in notes if note.sentences]
+    return notes
 
 
 def _parse(line: str, where: str) -> tuple[str, str]:
