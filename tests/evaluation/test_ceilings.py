@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from vlm_jax import cli
 from vlm_jax.errors import UserError
 from vlm_jax.evaluation import information
-from vlm_jax.evaluation.ceilings import bleu_table, ceiling, corpus_bleu2, entropy_bits
+from vlm_jax.evaluation.ceilings import bleu_table, ceiling, entropy_bits
 from vlm_jax.evaluation.information import Settings, measure
-from vlm_jax.metrics.generation import bleu_counts
+from vlm_jax.metrics.generation import bleu2, bleu_counts
 from vlm_jax.simulator import SimulatorConfig
 
 TEXT = st.lists(st.sampled_from(["a", "b", "c", "d", ","]), min_size=1, max_size=7).map(" ".join)
@@ -34,7 +34,7 @@ def test_the_table_holds_sacrebleu_s_counts(candidates, truths):
 def test_a_certain_future_has_a_ceiling_of_one_and_no_entropy():
     found = ceiling([("Left side.", ("the left",))] * 8)
     assert found.upper.exact == found.lower.exact == 1 and found.entropy == 0
-    assert corpus_bleu2([found.upper, found.lower]) == 1
+    assert float(bleu2(found.upper.bleu + found.lower.bleu)) == 1
 
 
 def test_the_commonest_text_is_the_best_exact_answer_and_halves_bracket_it():

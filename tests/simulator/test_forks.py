@@ -62,7 +62,7 @@ def test_given_the_state_the_step_is_known_and_the_view_is_the_generator_s(pool)
 def test_hands_differ_and_the_view_stays(pool):
     rng = np.random.default_rng(0)
     moment = Moment(draw_plan(CONFIG, 41), 30)
-    known, shaky = (fork_current(CONFIG, moment, k, 12, rng) for k in ("state", "inputs"))
+    known, shaky = (fork_current(moment, k, 12, rng) for k in ("state", "inputs"))
     assert {a.pan for _, a in known} == {moment.activity.pan} and len({a.pan for _, a in shaky}) == 12
     assert len({a.index for _, a in known}) == 12
     found = observe(CONFIG, known)

@@ -56,11 +56,6 @@ def ceiling(futures: Sequence[tuple[str, Sequence[str]]]) -> Ceiling:
     return Ceiling(upper, lower, entropy_bits(list(Counter(t[0] for t in truths).values())))
 
 
-def corpus_bleu2(scores: Sequence[Score]) -> float:
-    """Corpus BLEU-2 (0-1) of the best answers of many states, each of weight one."""
-    return float(bleu2(np.sum([s.bleu for s in scores], axis=0))) if scores else float("nan")
-
-
 def entropy_bits(counts: Sequence[int] | np.ndarray) -> float:
     """Entropy of a distribution from counts, in bits, with Miller and Madow's correction (Miller 1955).
 

@@ -140,7 +140,7 @@ def _activity(pool: Pool, moment: Moment, n: int, rng: np.random.Generator) -> d
     [(labels, text)] = observe(config, [(moment.plan, moment.activity)], before)
     row: dict[str, Any] = {"labels": sorted(labels)}
     for known in ("state", "inputs"):
-        hands = observe(config, fork_current(config, moment, known, n, rng), before, FRAMES["describe"])
+        hands = observe(config, fork_current(moment, known, n, rng), before, FRAMES["describe"])
         row[f"describe_{known}"] = _ceiling(pool, hands, rng)
         row[f"anticipate_{known}"] = _ceiling(pool, _next(pool, moment, known, n, text, rng), rng)
     after = [o for o in _next(pool, moment, "text", max(4, n // 4), text, rng) if o is not None]

@@ -136,7 +136,7 @@ class Pool:
 # --- Forks -----------------------------------------------------------------------------------------------------------
 
 
-def fork_current(config: SimulatorConfig, moment: Moment, known: Known, n: int, rng: np.random.Generator) -> list[Case]:
+def fork_current(moment: Moment, known: Known, n: int, rng: np.random.Generator) -> list[Case]:
     """The activity under way with `n` other hands; given only the frame, its mean pose is known up to the tremor."""
     forks = []
     for k in range(n):
