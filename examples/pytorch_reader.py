@@ -57,6 +57,8 @@ def load(folder: str | Path) -> Vlm:
         raise ValueError(f"{folder} sees through a {stem}: this file holds the plain vision transformer (stem=patch)")
     if about["config"]["data"].get("frames", 1) > 1 or about["config"]["model"].get("condition_on_landmarks", False):
         raise ValueError(f"{folder} reads several frames or landmark tokens: this file holds neither")
+    if about.get("calibration"):
+        raise ValueError(f"{folder} calibrates its scores, and its thresholds are of those: this file does not")
     model = Vlm(about, folder / "tokenizer.json")
     model.load_state_dict(to_torch(load_file(folder / "model.safetensors")), strict=True)
     return model.eval()
@@ -365,10 +367,11 @@ class Vlm(nn.Module):
 
     def tokenizer(self) -> Any:
         """The `tokenizers.Tokenizer` of the export."""
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer, decoders
 
         found = Tokenizer.from_file(str(self.tokenizer_file))
         found.encode_special_tokens = True  # "[SEP]" typed in a note is text
+        found.decoder = decoders.WordPiece()
         return found
 
     def prompts(self, previous: str = "", current: str = "", keyword: str = "", context: str = "") -> Tensor:
@@ -388,7 +391,8 @@ class Vlm(nn.Module):
     def generate(self, image: Tensor, prompt: Tensor) -> dict[str, list[str]]:
         """{text task: B texts}, the likeliest token each time; vlm_jax also rules out tokens that no target holds."""
         tokenizer = self.tokenizer()
-        target = torch.tensor([[[tokenizer.token_to_id(f"[{task.upper()}]")] for task in TASKS]] * len(image))
+        first = [[tokenizer.token_to_id(f"[{task.upper()}]")] for task in TASKS]
+        target = torch.tensor([first] * len(image), device=image.device)
         rows = [TASKS.index(task) for task in self.text_tasks]
         for _ in range(self.target_length - 1 if rows else 0):
             following = torch.zeros_like(target[:, :, :1])

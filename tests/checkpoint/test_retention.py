@@ -30,6 +30,15 @@ def test_the_newest_two_and_the_best_are_always_kept(losses, last, best):
     assert len(kept) <= max(2, last) + best
 
 
+def test_where_a_run_may_go_back_to_is_kept():
+    """It goes back to a scheduled step before the first of the skipped updates, a window ago at most."""
+    preempted = dict.fromkeys((4000, 5000, 5300, 5600))
+    assert retention.kept(preempted, last=2, best=0, every=1000, window=64) == {4000, 5000, 5300, 5600}
+    assert retention.kept(preempted, last=2, best=0) == {5300, 5600}
+    close = dict.fromkeys((25, 50, 75, 100, 125))
+    assert retention.kept(close, last=2, best=0, every=25, window=64) == {50, 100, 125}
+
+
 def test_equally_good_steps_keep_the_later():
     assert retention.kept({1: 0.5, 2: 0.5, 3: 0.9, 4: 0.9}, last=1, best=1) == {2, 3, 4}
 

@@ -59,3 +59,13 @@ def test_a_class_with_few_activities_keeps_its_scores_and_order_stays():
 
 def test_logits_are_finite():
     assert np.isfinite(logit(np.array([0.0, 1.0]))).all()
+
+
+def test_a_class_that_ranks_the_wrong_way_keeps_its_share():
+    """Its slope is held at the least; the offset beside it is fitted anew."""
+    x, truth = drawn(2000, slope=-0.8)
+    for shift in (-6.0, 0.0, 6.0):
+        slope, offset = fit_one(x + shift, truth, offset=True)
+        assert slope == 0.01
+        mean = float((1 / (1 + np.exp(-(slope * (x + shift) + offset)))).mean())
+        assert mean == pytest.approx(truth.mean(), abs=1e-3)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 from vlm_jax.config import schema
+from vlm_jax.config.load import load_config
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params, parameter_table
-from vlm_jax.models.build import resolve_dtype
+from vlm_jax.models.build import resolve_dtype, why_no_cudnn
 
 LIGHT = schema.ModelConfig(vocab_size=30720)
 BASE = schema.ModelConfig(
@@ -70,6 +71,12 @@ def config_with(**changes) -> schema.Config:
             new = dataclasses.replace(parent, **{name: new})
         config = new
     return config
+
+
+def test_the_fused_kernel_gives_way_where_it_cannot_run():
+    config = load_config("configs/vlm.py:micro", {"model.attention": "cudnn"})
+    assert build_model(config, 3, 50).config.attention == "xla"
+    assert "CPU" in why_no_cudnn(config)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ def test_words_are_lower_case_words_and_single_marks():
     assert normalise("  A  b,c ") == "a b , c"
 
 
+def test_an_underscore_is_a_mark():
+    assert words("a ___mm t1_n0") == ["a", "_", "_", "_", "mm", "t1", "_", "n0"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -77,7 +77,7 @@ def test_special_tokens_typed_in_a_text_are_text():
     assert again.encode("[SEP] [END] middle") == ids
 
 
-@pytest.mark.parametrize("text", [*TEXTS, "a signature: _______ here", "中文 ok²"])
+@pytest.mark.parametrize("text", [*TEXTS, "a signature: _______ here", "a ___mm polyp, t1_n0", "中文 ok²"])
 def test_round_trip(text: str):
     tokenizer = Tokenizer.train([*TEXTS, text], 500)
     assert normalise(tokenizer.decode(tokenizer.encode(text))) == normalise(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from vlm_jax.training import rollback as rollback_module
 from vlm_jax.training import run as run_module
 from vlm_jax.training import step as step_module
 from vlm_jax.training.loop import train
+from vlm_jax.training.run import check_budget
 
 CONFIG = GuardConfig(window=8, max_skips=2)
 JUDGE = jax.jit(guards.judge, static_argnums=1)
@@ -160,6 +162,27 @@ def test_a_poisonous_record_is_skipped_then_set_aside_for_good(short, tmp_path, 
     again = restore_for_inference(tmp_path / "parts", "last")
     jax.tree.map(np.testing.assert_array_equal, end.params, again.params)
     assert again.meta.quarantine == end.meta.quarantine and again.meta.rollbacks == 1
+
+
+def test_a_damaged_step_is_not_gone_back_to(short, tmp_path, monkeypatch, capsys, quick_compiler):
+    """And nothing is deleted before it is known to be whole."""
+    config = short(("checkpoint.every", "2"))
+    bad = RunData.open(config).rows_of_batch(5)[0]
+    found = rollback_module.integrity.problems
+    monkeypatch.setattr(
+        rollback_module.integrity, "problems", lambda step: ["x has changed"] if step.name == "2" else found(step)
+    )
+    with poisoned([bad], np.nan):
+        assert train(config, str(tmp_path)) == 0
+    assert "step 2 is damaged: x has changed; going back further" in capsys.readouterr().err
+
+
+def test_only_training_records_count_against_the_budget():
+    data = SimpleNamespace(records=lambda split: SimpleNamespace(rows=np.arange(100)))
+    run = SimpleNamespace(data=data, config=SimpleNamespace(guard=GuardConfig(budget=0.05)))
+    check_budget(run, tuple(range(95, 160)))
+    with pytest.raises(UserError, match="6 of 100 training records"):
+        check_budget(run, tuple(range(94, 160)))
 
 
 def test_a_run_whose_every_update_is_bad_ends_with_one_line(short, tmp_path, said, quick_compiler):

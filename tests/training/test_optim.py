@@ -113,6 +113,12 @@ def test_frozen_parameters_keep_their_values():
     assert not np.any(updates["image_encoder"]["kernel"]) and np.all(updates["head"]["kernel"])
 
 
+def test_the_norm_is_of_what_is_trained():
+    gradients = {"image_encoder": {"kernel": jnp.full((2, 2), jnp.nan)}, "head": {"kernel": jnp.full((2, 2), 3.0)}}
+    assert float(optim.trainable_norm(gradients, "^image_encoder/")) == 6.0
+    assert np.isnan(optim.trainable_norm(gradients, ""))
+
+
 @pytest.mark.parametrize("freeze, message", [("(", "regular expression"), ("nothing", "no parameter"), (".", "every")])
 def test_bad_freeze_is_one_line(freeze, message):
     with pytest.raises(UserError, match=message):

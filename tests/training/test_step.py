@@ -81,6 +81,10 @@ def test_learned_weights_move_and_enter_the_loss(toy_config, tmp_path):
     loss = dataclasses.replace(LossConfig(weighting="learned"), report_weight=2.0)
     np.testing.assert_allclose(step_module.combine(means, loss, variance), expected, rtol=1e-6)
     np.testing.assert_allclose(step_module.combine(means, loss, None), 8.0)
+    counts = {"landmarks": jnp.asarray(8.0), "report": jnp.asarray(0.0)}  # a batch without reports
+    means["report"] = jnp.asarray(0.0)
+    slope = jax.grad(lambda s: step_module.combine(means, loss, s, counts=counts))(variance)
+    assert slope[0] != 0 and slope[1] == 0
 
 
 def test_average_follows_the_parameters(toy_config, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 
 import jax
 import jax.numpy as jnp
@@ -198,6 +199,22 @@ def test_it_generates_the_texts_of_the_likeliest_tokens(reader, tmp_path):
     best = model(image, prompt.long(), target)[1][:, 2, 0].argmax(-1).tolist()
     for token, text in zip(best, texts["report"], strict=True):
         assert text.replace(" ", "").startswith(tokenizer.decode([token]).replace(" ", "")) or token == tokenizer.eos_id
+
+
+def test_word_pieces_become_words(reader, tmp_path):
+    export_of(small(), tmp_path / "e")
+    tokenizer = reader.load(tmp_path / "e").tokenizer()
+    ids = tokenizer.encode("nasal septum, sphenoidal", add_special_tokens=False)
+    assert any(token.startswith("##") for token in ids.tokens)
+    assert tokenizer.decode(ids.ids) == "nasal septum, sphenoidal"
+
+
+def test_calibrated_scores_are_refused(reader, tmp_path):
+    export_of(small(), tmp_path / "e")
+    about = json.loads((tmp_path / "e/config.json").read_text())
+    (tmp_path / "e/config.json").write_text(json.dumps(about | {"calibration": {"toy/a": [0.5, 0.1]}}))
+    with pytest.raises(ValueError, match="calibrates its scores"):
+        reader.load(tmp_path / "e")
 
 
 def test_it_needs_nothing_of_this_package(repository):

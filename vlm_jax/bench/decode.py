@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from vlm_jax.bench.peers import check_same, load_peers
+from vlm_jax.bench.peers import load_peers
 from vlm_jax.bench.results import OURS, result, timed_rows
 from vlm_jax.bench.timing import interleave
 from vlm_jax.bench.train import describe
 from vlm_jax.bench.trial import Trial, make_trial
 from vlm_jax.config.schema import Config
 from vlm_jax.decoding.strategies import make_generate
+from vlm_jax.errors import UserError
 
 END = 2
 """The token that would end a text. It is forbidden, so that every text has its full length, on every side."""
@@ -46,14 +46,18 @@ def measure(config: Config, *, rounds: int, warmup: int, peers: list[str], beams
     return result("decode", setting, timed_rows(seconds, per_call=texts, unit="texts_per_second", extra=extra))
 
 
+SAME_FIRST = 0.95
+"""Share of the first tokens that must be ours: near ties of random weights are few there."""
+
+
 def check_tokens(peer: Any, tokens: np.ndarray) -> float | None:
     """Share of the peer's tokens that are ours; None for another network. Random weights leave near ties: see peers."""
     if peer.outputs is None:
         return None
     theirs = peer.outputs()
-    check_same(
-        dataclasses.replace(peer, outputs=lambda: theirs[:, :, :1].astype(float)), tokens[:, :, :1].astype(float)
-    )
+    alike = float((theirs[:, :, 0] == tokens[:, :, 0]).mean())
+    if alike < SAME_FIRST:
+        raise UserError(f"{peer.name} computes something else: {alike:.0%} of its first tokens are ours")
     return float((theirs == tokens).mean())
 
 

@@ -14,9 +14,10 @@ from vlm_jax.bench.ceiling import matmul_flops
 from vlm_jax.bench.peers import check_same, load_peers
 from vlm_jax.bench.results import OURS, result, timed_rows
 from vlm_jax.bench.timing import Seconds, interleave, ratio
-from vlm_jax.bench.trial import Trial, make_trial
+from vlm_jax.bench.trial import DEFAULT_LANDMARKS, Trial, make_trial
 from vlm_jax.config.schema import Config
 from vlm_jax.data.run_data import RunData
+from vlm_jax.errors import UserError
 from vlm_jax.models.build import resolve_dtype
 
 FROM_FILES = f"{OURS}, from files"
@@ -32,6 +33,7 @@ def measure(config: Config, *, steps: int, warmup: int, peers: list[str], forwar
     Raises:
       UserError: a setting, or a peer that cannot run or computes something else.
     """
+    data = _open_data(config) if config.data.path and not forward else None
     trial = make_trial(config)
     kind = "forward" if forward else "train"
     others = load_peers(peers, kind, trial)
@@ -40,9 +42,10 @@ def measure(config: Config, *, steps: int, warmup: int, peers: list[str], forwar
         differences = {peer.name: check_same(peer, logits) for peer in others}
         calls = {OURS: _forward(trial) if forward else _step(trial), **{peer.name: peer.call for peer in others}}
         repeat = 1 if jax.default_backend() == "cpu" else CHUNK
-        seconds = interleave(calls, rounds=-(-steps // repeat), warmup=warmup, repeat=repeat)
-        if config.data.path and not forward:
-            seconds[FROM_FILES] = from_files(trial, steps)
+        whole = -(-warmup // repeat) * repeat  # our steps are awaited chunk by chunk, from the first call on
+        seconds = interleave(calls, rounds=-(-steps // repeat), warmup=whole, repeat=repeat)
+        if data is not None:
+            seconds[FROM_FILES] = from_files(trial, data, steps)
     counted = trial.flops(train=not forward)
     dtype = resolve_dtype(config.model.dtype).name
     ceiling, peak = matmul_flops(dtype), machine.peak_flops(dtype)
@@ -62,12 +65,22 @@ def measure(config: Config, *, steps: int, warmup: int, peers: list[str], forwar
     return result(kind, setting, timed_rows(seconds, per_call=batch, unit="examples_per_second", extra=extra))
 
 
-def from_files(trial: Trial, steps: int) -> Seconds:
+def _open_data(config: Config) -> RunData:
+    data = RunData.open(config)
+    if len(data.labels.names) != DEFAULT_LANDMARKS:
+        raise UserError(
+            f"bench times a model of {DEFAULT_LANDMARKS} landmarks, and data.path has {len(data.labels.names)}: give "
+            "simulated data, or leave data.path out"
+        )
+    return data
+
+
+def from_files(trial: Trial, data: RunData, steps: int) -> Seconds:
     """Steps fed by the pipeline, one after the other as in training: JPEGs decoded, cut, tokenised, sent to the device.
 
     The data give the batches alone; the model stays the trial's.
     """
-    batches = RunData.open(trial.config).train_batches(trial.mesh, start_step=0)
+    batches = data.train_batches(trial.mesh, start_step=0)
     for _ in range(CHUNK):
         trial.state, metrics = trial.train_step(trial.state, next(batches))
     jax.block_until_ready(metrics["loss"])

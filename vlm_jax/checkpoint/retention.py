@@ -18,17 +18,22 @@ KEEP_LAST_AT_LEAST = 2
 """One that can be fallen back on, should the disk damage the newest."""
 
 
-def kept(losses: Mapping[int, float | None], *, last: int, best: int) -> set[int]:
+def kept(losses: Mapping[int, float | None], *, last: int, best: int, every: int = 1, window: int = 0) -> set[int]:
     """The steps to keep.
 
     Args:
       losses: {complete step: validation loss, or None where it has none}.
       last: how many of the newest; at least two are kept.
       best: how many of the lowest loss; the later one of equals.
+      every: steps between scheduled saves. A run that goes back goes to a scheduled one, so as many of these are kept,
+        whatever was saved on preemption since.
+      window: how many steps back the first skipped update may lie from where training goes back.
     """
+    scheduled = [step for step in sorted(losses) if step % every == 0]
+    before = [step for step in scheduled if step <= max(losses, default=0) - window]
     newest = sorted(losses)[-max(KEEP_LAST_AT_LEAST, last) :]
     ranked = sorted((loss, -step) for step, loss in losses.items() if loss is not None and math.isfinite(loss))
-    return {*newest, *(-step for _, step in ranked[:best])}
+    return {*newest, *scheduled[-max(KEEP_LAST_AT_LEAST, last) :], *before[-1:], *(-step for _, step in ranked[:best])}
 
 
 def delete(step_directory: epath.Path) -> None:

@@ -54,12 +54,14 @@ def _meet(*, key: str, timeout_ms: int) -> None:
 class Store:
     """The checkpoints of one work directory. Saves are asynchronous; `finish` makes them final."""
 
-    def __init__(self, workdir: str | epath.Path, *, keep_last: int = 2, keep_best: int = 1):
+    def __init__(
+        self, workdir: str | epath.Path, *, keep_last: int = 2, keep_best: int = 1, every: int = 1, window: int = 0
+    ):
         self.directory = epath.Path(workdir) / DIRECTORY
         if jax.process_index() == 0:
             _remove_incomplete(self.directory)
         barrier("incomplete checkpoints removed")
-        self._keep = {"last": keep_last, "best": keep_best}
+        self._keep = {"last": keep_last, "best": keep_best, "every": every, "window": window}
         # Orbax keeps every step; what goes is decided in `_prune`.
         options = ocp.CheckpointManagerOptions(
             create=True, cleanup_tmp_directories=True, async_options=ocp.AsyncOptions(barrier_sync_fn=_meet)

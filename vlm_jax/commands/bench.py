@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     if args.steps < 1 or args.warmup < 0:
         raise UserError(f"--steps {args.steps} --warmup {args.warmup}: expected at least 1 and 0")
     config = load_config(args.config, args.overrides)
+    if args.out and (Path(args.out).is_dir() or not Path(args.out).name):
+        raise UserError(f"--out {args.out} is a folder: give a file, as in --out {Path(args.out) / 'bench.json'}")
     timed = {"rounds": args.steps, "warmup": args.warmup}
     if args.what == "train":
         found = train.measure(config, steps=args.steps, warmup=args.warmup, peers=args.peer, forward=args.forward)

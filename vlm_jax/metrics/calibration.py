@@ -7,8 +7,10 @@ probabilities. Platt scaling (Platt 1999) with his smoothed targets, or temperat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 Calibration = dict[str, tuple[float, float]]
 """{scoped label: (slope, offset) of its logit}; a label that is not there stays as it is."""
@@ -83,7 +85,19 @@ def fit_one(x: np.ndarray, truth: np.ndarray, *, offset: bool) -> tuple[float, f
         if np.abs(size * step).max() < 1e-10:
             break
     slope = float(np.clip(weights[0], *_SLOPES))  # a class whose scores rank the wrong way is not turned round
-    return slope, float(weights[1]) if offset else 0.0
+    if not offset:
+        return slope, 0.0
+    return slope, float(weights[1]) if slope == weights[0] else _offset(slope * x, target)
+
+
+def _offset(z: np.ndarray, target: np.ndarray) -> float:
+    """The offset beside a slope that is given: where the mean probability is that of the target."""
+
+    def excess(offset: float) -> float:
+        return float((0.5 * (1 + np.tanh(0.5 * (z + offset))) - target).mean())
+
+    root: Any = brentq(excess, -float(z.max()) - 40.0, -float(z.min()) + 40.0)
+    return float(root)
 
 
 def calibrate(score: np.ndarray, names: Sequence[str], calibration: Mapping[str, Sequence[float]]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,16 @@ def build_model(config: Config, n_landmarks: int, n_tokens: int) -> nn.Module:
     """
     if config.system not in SYSTEMS:
         raise UserError(f"config.system is {config.system!r}; expected one of {', '.join(SYSTEMS)}")
+    if config.model.attention == "cudnn" and why_no_cudnn(config):  # the same parameters, by plain operations
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, attention="xla"))
     return SYSTEMS[config.system](config, n_landmarks, n_tokens)
+
+
+def why_no_cudnn(config: Config) -> str:
+    """What keeps the fused kernel from running here; empty where nothing does."""
+    if jax.default_backend() != "gpu":
+        return f"this machine computes on its {jax.default_backend().upper()}"
+    return "" if resolve_dtype(config.model.dtype) == jnp.bfloat16 else f"model.dtype is {config.model.dtype}"
 
 
 def init_params(model: nn.Module, config: Config, key: jax.Array) -> dict[str, Any]:

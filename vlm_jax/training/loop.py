@@ -42,20 +42,28 @@ def train(config: Config, workdir: str) -> int:
     with ledger.phase("init"):
         distributed.init(config.parallel)
     place = epath.Path(workdir)
-    with WorkdirLock(place) as lock, PreemptionWatch() as watch:
-        if config.system in FIT_SYSTEMS:
-            return fit(config, place, lock)
+    with WorkdirLock(place) as lock:
+        try:
+            code = fit(config, place, lock) if config.system in FIT_SYSTEMS else _train(config, place, lock, ledger)
+        except Exception as error:
+            distributed.abandon(error)
+            raise
+    distributed.leave()
+    return code
+
+
+def _train(config: Config, place: epath.Path, lock: WorkdirLock, ledger: Ledger) -> int:
+    with PreemptionWatch() as watch:
         with ledger.phase("init"):
             run = set_up(config, place, lock, ledger)
         with contextlib.closing(run.store), contextlib.closing(Loop(run, watch, ledger)) as loop:
             try:
                 code = loop.run_to_end()
-            except Exception as error:
+            except Exception as error:  # before the store waits for the others
                 distributed.abandon(error)
                 raise
             loop.clock.close()
             ledger.write("end", int(run.state.step), status="preempted" if code == EXIT_PREEMPTED else "done")
-    distributed.leave()
     return code
 
 
@@ -151,6 +159,7 @@ class Loop:
         self.clock.close()
         with self.clock.paused("restore"):
             step = roll_back(self.run, skipped)
+            self._told_of_skips = int(self.run.state.guard.total)
             self.writer.rewind(step)
             self.ledger.write("rollback", step)
             self.clock = StepClock(step, self.ledger, self.run.data.timings)

@@ -85,6 +85,12 @@ def trainable_labels(params: Any, freeze: str) -> Any:
     return labels
 
 
+def trainable_norm(gradients: Any, freeze: str) -> jax.Array:
+    """Global norm of the gradients of what is not frozen."""
+    labels = trainable_labels(gradients, freeze)
+    return optax.global_norm(jax.tree.map(lambda g, label: g if label == "train" else None, gradients, labels))
+
+
 def _scale_by_tree(scales: Any) -> optax.GradientTransformation:
     """Multiplies every update by its own constant."""
 

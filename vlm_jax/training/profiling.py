@@ -21,7 +21,7 @@ class Profiler:
 
     def before(self, step: int) -> None:
         """Call before each step."""
-        if step == self._first and self._last > self._first:
+        if step == self._first and self._last > self._first and not self._running:
             jax.profiler.start_trace(self._directory)
             self._running = True
         elif step == self._last:

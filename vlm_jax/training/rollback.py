@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import jax
+
+from vlm_jax.checkpoint import integrity
 from vlm_jax.errors import EnvironmentFault
+from vlm_jax.parallel import distributed
 from vlm_jax.training.guards import SHOWN, offenders
 from vlm_jax.training.run import Run, check_budget, restore_last, say
+
+
+def _is_whole(run: Run, step: int) -> bool:
+    """Whether every file of a step is as it was written, by process 0's reading; every process calls it."""
+    directory = run.store.directory
+    found = integrity.problems(directory / str(step)) if jax.process_index() == 0 else []
+    if found:
+        integrity.warn(f"{directory}: {integrity.describe(step, found)}; going back further")
+    return not distributed.union([step] if found else [])
+
 
 SKIPPED = "its updates were skipped"
 
@@ -39,7 +53,8 @@ def roll_back(run: Run, skipped: tuple[int, ...]) -> int:
     run.rollbacks += 1
     run.store.finish()
     every = run.config.checkpoint.every
-    target = max((s for s in run.store.steps() if s < skipped[0] and s % every == 0), default=0)
+    before = [s for s in run.store.steps() if s < skipped[0] and s % every == 0]
+    target = next((s for s in reversed(before) if _is_whole(run, s)), 0)
     run.store.drop_after(target)
     shown = ", ".join(run.names(rows[:SHOWN])) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
     say(f"WARNING: {where}: back to step {target}; records set aside: {shown}")

@@ -23,6 +23,7 @@ from vlm_jax.decoding.grammar import clauses_of
 from vlm_jax.errors import UserError
 from vlm_jax.evaluation.apart import USED, groups_of
 from vlm_jax.models import build_model
+from vlm_jax.models.build import why_no_cudnn
 from vlm_jax.parallel import distributed
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.tasks import LossContext
@@ -99,10 +100,11 @@ UNREADABLE = "unreadable"
 
 def check_budget(run: Run, rows: tuple[int, ...]) -> None:
     """UserError where more training records are left out than `guard.budget` allows."""
-    n = len(run.data.records("train"))
-    if len(rows) > run.config.guard.budget * n:
+    training = set(run.data.records("train").rows.tolist())
+    n, left_out = len(training), len(training.intersection(rows))
+    if left_out > run.config.guard.budget * n:
         raise UserError(
-            f"{len(rows)} of {n} training records are unreadable or set aside, more than guard.budget="
+            f"{left_out} of {n} training records are unreadable or set aside, more than guard.budget="
             f"{run.config.guard.budget:g} allows: `vlm-jax data check DIR` names the unreadable ones; mend them, or "
             "raise guard.budget"
         )
@@ -207,8 +209,16 @@ def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None,
     tx = tx_fn(abstract.params)
     context = loss_context(config, data, model)
     say(*data.notices)
+    if config.model.attention == "cudnn" and (why := why_no_cudnn(config)):
+        say(f"model.attention=cudnn needs a GPU and bfloat16, and {why}: attention goes without the fused kernel")
     state = fresh() if start is None else abstract  # restored below
-    store = Store(workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
+    store = Store(
+        workdir,
+        keep_last=config.checkpoint.keep_last,
+        keep_best=config.checkpoint.keep_best,
+        every=config.checkpoint.every,
+        window=config.guard.window,
+    )
     run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, fresh)
     try:
         with (ledger or Ledger()).phase("restore"):

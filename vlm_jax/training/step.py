@@ -18,6 +18,7 @@ from vlm_jax.parallel.partition import batch_sharding
 from vlm_jax.tasks import TASK_TABLE, LossContext, hide
 from vlm_jax.training.batch_norm import apply_in_training, overwrite, running
 from vlm_jax.training.guards import choose, judge
+from vlm_jax.training.optim import trainable_norm
 from vlm_jax.training.state import TrainState, update_ema
 
 Metrics = dict[str, jax.Array]
@@ -29,16 +30,23 @@ def task_weights(loss: LossConfig, tasks: tuple[str, ...]) -> dict[str, float]:
     return {name: 1.0 if name in PRETRAIN_TASKS else getattr(loss, f"{name}_weight") for name in tasks}
 
 
-def combine(means: Metrics, loss: LossConfig, log_variance: jax.Array | None, share: float = 1.0) -> jax.Array:
+def combine(
+    means: Metrics,
+    loss: LossConfig,
+    log_variance: jax.Array | None,
+    share: float = 1.0,
+    counts: Metrics | None = None,
+) -> jax.Array:
     """Total loss. Learned weighting: sum of exp(-s) L + s / 2 with s = log sigma^2 (Kendall et al. 2018, eq. 10).
 
-    `share` is a micro-batch's part of the s / 2, so that the parts of a batch add up to one.
+    `share` is a micro-batch's part of the s / 2, so that the parts of a batch add up to one. A task of which the batch
+    holds nothing (`counts`) leaves its s alone.
     """
     weights = task_weights(loss, tuple(means))
     if log_variance is None:
         return sum((weights[n] * value for n, value in means.items()), start=jnp.zeros(()))
     terms = [
-        weights[n] * (jnp.exp(-s) * value + share * s / 2)
+        weights[n] * (jnp.exp(-s) * value + (share * s / 2 if counts is None else share * s / 2 * (counts[n] > 0)))
         for (n, value), s in zip(means.items(), log_variance, strict=True)
     ]
     return jnp.stack(terms).sum()
@@ -60,7 +68,7 @@ def make_loss(model: Any, config: Config, context: LossContext) -> Callable[...,
         for name in config.tasks:
             total, states[name] = TASK_TABLE[name].loss_sum(outputs, batch, context)
             means[name] = total / jnp.maximum(counts[name], 1.0)
-        return combine(means, config.loss, params.get("task_log_variance"), share), (means, states, statistics)
+        return combine(means, config.loss, params.get("task_log_variance"), share, counts), (means, states, statistics)
 
     return loss
 
@@ -131,7 +139,7 @@ def make_train_step(
         (value, (means, states, statistics)), gradients = accumulate_gradients(
             loss, state.params, batch, counts, dropout_key, config.optim.accumulate
         )
-        norm = optax.global_norm(gradients)
+        norm = trainable_norm(gradients, config.optim.freeze)
         fine, guard = judge(state.guard, config.guard, value, norm, state.step)
 
         def update() -> tuple[Any, Any, Any]:

@@ -41,11 +41,11 @@ class ClassifierHead(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, pooled_sequence: jax.Array, train: bool = False) -> jax.Array:
-        """f32[B, D] -> logits f32[B, n_classes]."""
+    def __call__(self, pooled_sequence: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+        """f32[B, D] -> logits f32[B, n_classes]; rows that `mask` bool[B] leaves out enter no statistics."""
         init = initializers.weights(pooled_sequence.shape[-1])
         x = nn.Dense(self.width, dtype=jnp.float32, kernel_init=init, name="hidden")(pooled_sequence)
-        x = BatchNorm(name="norm_hidden")(x, train)
+        x = BatchNorm(name="norm_hidden")(x, train, mask)
         x = nn.Dropout(self.dropout)(x, deterministic=not train or self.dropout == 0.0)
         return nn.Dense(self.n_classes, dtype=jnp.float32, kernel_init=init, name="linear")(x)
 

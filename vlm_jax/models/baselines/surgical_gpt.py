@@ -108,7 +108,8 @@ class SurgicalGpt(LvGpt):
         logits = None
         if "landmarks" in self.tasks:
             row = self._prompt_rows.index(PROMPT_ROWS[0])
-            logits = self.classifier_head(hidden[:, row].astype(jnp.float32).mean(axis=1), train)
+            seen = None if self.config.no_image else jnp.asarray(frame_mask).any(axis=1)
+            logits = self.classifier_head(hidden[:, row].astype(jnp.float32).mean(axis=1), train, seen)
         rows = np.array([self._prompt_rows.index(PROMPT_ROWS[TASKS.index(t)]) for t in self.text_tasks], np.int32)
         kept = jax.tree.map(lambda x: x[:, rows], prefix) if self.text_tasks else ()
         return PrefixMemory(logits, kept, mask[:, rows], vision_mask)

@@ -58,9 +58,13 @@ def _configure(arrays: Arrays, names: Mapping[str, str], extra_tokens: int = 1) 
     }
 
 
-def _heads_of_64(config: Mapping[str, Any]) -> int:
-    """ViT's heads are 64 wide in every published size."""
-    return max(1, config["width"] // 64)
+_HEADS = {1280: 16, 1408: 16, 1664: 16}
+"""ViT-H, ViT-g and ViT-G have wider heads."""
+
+
+def _heads(config: Mapping[str, Any]) -> int:
+    """ViT's heads are 64 wide up to ViT-L (Dosovitskiy et al. 2021, Zhai et al. 2022)."""
+    return _HEADS.get(config["width"], max(1, config["width"] // 64))
 
 
 def _norm(source: str, target: str) -> tuple[Rule, Rule]:
@@ -118,7 +122,7 @@ def _timm(name: str, source: str, drops: tuple[tuple[str, str], ...], normalise:
         return {**_configure(arrays, _TIMM_NAMES), "mean": mean, "std": std}
 
     prefix = r"(?:(?:model|module|backbone|encoder)\.)*"
-    return Layout(name, _PART, _TIMM, drops, configure, abstract_vit, prefix, _heads_of_64, source, known)
+    return Layout(name, _PART, _TIMM, drops, configure, abstract_vit, prefix, _heads, source, known)
 
 
 # --- Hugging Face -----------------------------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ def _hugging_face(name: str, source: str, prefix: str, normalise: Any, distilled
         _without_distillation if distilled else _positions,
     )
     drops = (*_HF_DROPS, _DISTILLATION) if distilled else _HF_DROPS
-    return Layout(name, _PART, (*_HF, positions), drops, configure, abstract_vit, prefix, _heads_of_64, source)
+    return Layout(name, _PART, (*_HF, positions), drops, configure, abstract_vit, prefix, _heads, source)
 
 
 LAYOUTS = (
