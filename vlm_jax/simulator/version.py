@@ -17,7 +17,7 @@ from pathlib import Path
 from vlm_jax.simulator.config import SimulatorConfig
 
 SIMULATOR_VERSION = "v1"
-FROZEN: dict[str, str] = {}
+FROZEN: dict[str, str] = {"v1": "e93412bf46c45853"}
 """Version -> the hash of its code; written by `freeze`."""
 
 OUTSIDE = frozenset({"version.py", "freeze.py", "forks.py", "fork_reports.py"})
