@@ -58,7 +58,7 @@ def load(folder: str | Path) -> Vlm:
     if about["config"]["data"].get("frames", 1) > 1 or about["config"]["model"].get("condition_on_landmarks", False):
         raise ValueError(f"{folder} reads several frames or landmark tokens: this file holds neither")
     if about.get("calibration"):
-        raise ValueError(f"{folder} calibrates its scores, and its thresholds are of those: this file does not")
+        raise ValueError(f"{folder} calibrates its scores, which this file can't: train with eval.calibration=none")
     model = Vlm(about, folder / "tokenizer.json")
     model.load_state_dict(to_torch(load_file(folder / "model.safetensors")), strict=True)
     return model.eval()

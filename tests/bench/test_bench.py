@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -185,3 +186,22 @@ def test_flags_hold_no_path(monkeypatch):
     monkeypatch.setenv("XLA_DUMP", "/somewhere")
     found = machine.describe()["flags"]
     assert found["JAX_TRACEBACK_FILTERING"] == "off" and "XLA_DUMP" not in found
+
+
+@pytest.mark.parametrize(("wrong", "refused"), [(0, False), (1, False), (4, True)])
+def test_a_peer_that_writes_other_words_is_refused(wrong, refused):
+    """However near its ids are to ours."""
+    tokens = np.full((40, 1, 3), 20_000)
+    theirs = tokens.copy()
+    theirs[:wrong] += 1
+    peer = SimpleNamespace(name="peer", outputs=lambda: theirs)
+    if refused:
+        with pytest.raises(UserError, match="90% of its first tokens are ours"):
+            decode.check_tokens(peer, tokens)
+    else:
+        assert decode.check_tokens(peer, tokens) == 1 - wrong / 40
+
+
+def test_a_folder_for_a_result_is_one_line_before_anything_is_timed(tmp_path, capsys):
+    assert main(["bench", "train", "--config", "configs/vlm.py:micro", "--out", str(tmp_path)]) == 2
+    assert "is a folder: give a file" in capsys.readouterr().err

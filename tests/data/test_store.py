@@ -16,9 +16,7 @@ import pytest
 
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence, Video
 from vlm_jax.data import parts, store
-from vlm_jax.data.files import alone_in
 from vlm_jax.data.store import open_dataset, write_dataset
-from vlm_jax.data.tables import dump_rows, read_rows
 from vlm_jax.errors import UserError
 
 
@@ -296,16 +294,3 @@ def test_damaged_data_sets_are_one_line(toy, tmp_path):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(UserError, match="remote"):
         open_dataset("gs://bucket/d")
-
-
-def test_two_at_the_same_directory_are_one_line(toy, tmp_path):
-    with alone_in(tmp_path / "d"), pytest.raises(UserError, match="another process is writing"):
-        toy.write(tmp_path / "d")
-    open_dataset(toy.write(tmp_path / "d"))
-
-
-def test_line_separators_within_a_text_end_no_row(tmp_path):
-    path = tmp_path / "videos.jsonl"
-    rows = (Video(id="a\u2028b\u0085c", procedure="p", fps=5.0), Video(id="d", procedure="p", fps=5.0))
-    path.write_bytes(b"\xef\xbb\xbf" + dump_rows(rows).replace(b"\n", b"\r\n"))
-    assert read_rows(path, Video) == rows

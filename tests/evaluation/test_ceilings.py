@@ -150,3 +150,8 @@ def test_the_command(tmp_path, capsys):
     result = json.loads((tmp_path / "k.json").read_text())
     assert result["tasks"]["describe"]["states"] == result["labels"]["states"] == 0
     assert cli.main(["data", "information", "--out", str(tmp_path / "l.json"), "--tasks", "none"]) == 2
+
+
+def test_a_folder_for_the_figures_is_one_line_before_anything_is_measured(tmp_path):
+    with pytest.raises(UserError, match="is a folder: give a file"):
+        measure(SimulatorConfig(), Settings(), tmp_path, progress=False)

@@ -138,8 +138,7 @@ def answer_as(job, quality):
     log.append({"step": 10, "validation/loss": 0.5})
     (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     summary = {"parameters": 1234567, "steps": 10, "batch_size": 8, "trials": 1, "image_size": 32, "best_step": 10}
-    summary["factor"] = 1.0
-    (job.folder / SUMMARY).write_text(json.dumps(summary | {"seconds_of_steps": 1.0}))
+    (job.folder / SUMMARY).write_text(json.dumps(summary | {"factor": 1.0, "seconds_of_steps": 1.0}))
     factual = {"value": quality, "n_units": 8, "n_groups": 7, "low": None, "high": None}
     metrics = {
         "toy/report/fact_precision": factual,

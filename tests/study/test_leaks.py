@@ -110,7 +110,7 @@ def test_a_clean_data_set_is_looked_over_once(plan_of, tmp_path, make_study, mon
 
 def test_fold_files_that_cannot_be_read(plan_of, tmp_path):
     bundles = [toys.bundle(i) for i in range(4)]
-    with pytest.raises(UserError, match="cannot read the list file"):
+    with pytest.raises(UserError, match="fold_files: cannot read the list file"):
         plan_of(bundles, fold_files=(str(tmp_path / "none.json"),))
     file = tmp_path / "fold.json"
     for content, message in ((["p1"], "must be"), ({"test": ["p1-patient", "p2-patien"]}, "names 'p2-patien'")):

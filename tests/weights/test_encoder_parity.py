@@ -21,6 +21,7 @@ from vlm_jax.metrics.similarity import MINILM_PACKAGE
 from vlm_jax.models.image_encoder import ImageEncoder
 from vlm_jax.models.text_encoder import TextEncoder
 from vlm_jax.weights.importer import Imported, import_weights
+from vlm_jax.weights.layouts.vit import _heads as vit_heads
 
 TOLERANCE = 1e-4
 
@@ -275,3 +276,9 @@ def test_sentence_embeddings_of_the_published_minilm(record_property):
         "parity", json.dumps({**row, "max_abs_difference": difference, "max_abs": float(np.abs(expected).max())})
     )
     assert difference < 1e-5
+
+
+@pytest.mark.parametrize(("width", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16), (1408, 16)])
+def test_published_vision_transformers_have_their_heads(width, heads):
+    """Ti to L, H and g; those of H and g are wider than 64."""
+    assert vit_heads({"width": width}) == heads

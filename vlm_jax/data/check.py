@@ -22,7 +22,7 @@ from vlm_jax.data.progress import Progress
 from vlm_jax.data.store import Dataset, open_dataset
 from vlm_jax.data.tfds_layout import parse
 from vlm_jax.data.transforms import decode_image
-from vlm_jax.errors import UserError
+from vlm_jax.errors import EnvironmentFault, UserError
 
 SHOWN = 5
 """Findings of one kind that the readable list spells out; `--json` has them all."""
@@ -122,6 +122,8 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
             try:
                 example = parse(dataset.reader[i])
                 small = decode_image(example.image, _SIDE, uid)
+            except EnvironmentFault:  # the disk went away: no fault of the image's
+                raise
             except UserError as error:
                 findings.append(Finding("error", "image", uid, str(error).removeprefix(f"{uid}: ")))
                 continue

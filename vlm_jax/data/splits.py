@@ -84,24 +84,25 @@ class Rule:
         return Rule(text, kind, n=int(numbers[1]), fold=int(numbers[2]))
 
 
-def read_list(path: str, *, apart: bool = True) -> dict[str, tuple[str, ...]]:
-    """{split: ids} of a list file; UserError if an id stands in two splits, unless that is not asked for."""
+def read_list(path: str, *, key: str = "data.split", apart: bool = True) -> dict[str, tuple[str, ...]]:
+    """{split: ids} of a list file that the setting `key` names; UserError if an id stands in two splits, unless that is
+    not asked for."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        raise UserError(f"data.split: cannot read the list file '{path}'; check its path") from None
+        raise UserError(f"{key}: cannot read the list file '{path}'; check its path") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"data.split: '{path}' is not JSON (line {error.lineno}); it {_LIST_FORM}") from None
+        raise UserError(f"{key}: '{path}' is not JSON (line {error.lineno}); it {_LIST_FORM}") from None
     if not isinstance(content, dict) or "test" not in content or not set(content) <= set(SPLITS):
-        raise UserError(f"data.split: '{path}' {_LIST_FORM}")
+        raise UserError(f"{key}: '{path}' {_LIST_FORM}")
     owner: dict[str, str] = {}
     for split, ids in content.items():
         if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
-            raise UserError(f"data.split: '{split}' in '{path}' must be a list of strings")
+            raise UserError(f"{key}: '{split}' in '{path}' must be a list of strings")
         for group in ids:
             if apart and owner.setdefault(group, split) != split:
                 both = f"{owner[group]} and {split}"
-                raise UserError(f"data.split: '{group}' stands in both {both} of '{path}'; keep one")
+                raise UserError(f"{key}: '{group}' stands in both {both} of '{path}'; keep one")
     return {split: tuple(ids) for split, ids in content.items()}
 
 

@@ -70,8 +70,7 @@ def withdraw(eyes: np.ndarray, shaft: np.ndarray, nose: Nose) -> np.ndarray:
 
 
 def clearance(points: np.ndarray, nose: Nose) -> np.ndarray:
-    """Distance f64[...] (mm) to tissue without blending and bending, which change it by about a
-    millimetre, 1.5 at most."""
+    """Distance f64[...] (mm) to tissue without blending and bending, which change it by 1.5 mm at most."""
     air = np.max([-blocks.distance(b, points) for b in nose.airways], axis=0)
     return np.min([air, *(blocks.distance(b, points) for b in nose.solids)], axis=0)
 

@@ -49,7 +49,7 @@ def group_sizes(study: StudyConfig, parts: list[SourceRecords]) -> Counter[str]:
 
 def make_folds(study: StudyConfig, paths: tuple[str, ...], folder: Path) -> tuple[Fold, ...]:
     """Writes the list files (the same bytes each time), or copies the given ones, source by source."""
-    given = [read_list(name, apart=False) for name in study.fold_files]
+    given = [read_list(name, key="fold_files", apart=False) for name in study.fold_files]
     found: list[list[tuple[str, str]]] = [[] for _ in range(len(given) or study.folds)]
     sized = {source: group_sizes(study, parts) for source, parts in source_records(paths).items()}
     _check_known(study, given, {group for sizes in sized.values() for group in sizes})
@@ -69,7 +69,7 @@ def _check_known(study: StudyConfig, given: Sequence[Mapping[str, Sequence[str]]
     for name, lists in zip(study.fold_files, given, strict=True):
         strangers = [group for ids in lists.values() for group in ids if group not in known]
         if strangers:
-            raise UserError(f"config key 'fold_files': '{name}' names '{strangers[0]}', which no data set has")
+            raise UserError(f"fold_files: '{name}' names '{strangers[0]}', which no data set has: correct or remove it")
 
 
 def _given(lists: Mapping[str, Sequence[str]], sizes: Counter[str]) -> dict[str, list[str]]:

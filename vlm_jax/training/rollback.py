@@ -10,6 +10,8 @@ from vlm_jax.parallel import distributed
 from vlm_jax.training.guards import SHOWN, offenders
 from vlm_jax.training.run import Run, check_budget, restore_last, say
 
+SKIPPED = "its updates were skipped"
+
 
 def _is_whole(run: Run, step: int) -> bool:
     """Whether every file of a step is as it was written, by process 0's reading; every process calls it."""
@@ -18,9 +20,6 @@ def _is_whole(run: Run, step: int) -> bool:
     if found:
         integrity.warn(f"{directory}: {integrity.describe(step, found)}; going back further")
     return not distributed.union([step] if found else [])
-
-
-SKIPPED = "its updates were skipped"
 
 
 def roll_back(run: Run, skipped: tuple[int, ...]) -> int:

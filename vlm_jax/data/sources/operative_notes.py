@@ -22,7 +22,7 @@ from vlm_jax.data.store import write_dataset
 from vlm_jax.errors import UserError
 
 SOURCE = "operative_notes"
-VERSION = 1
+VERSION = 2  # 1 read no line breaks
 
 
 @dataclass(frozen=True, slots=True)
