@@ -2,9 +2,9 @@
 
     python benchmarks/information.py --workdir runs/information
 
-Runs `vlm-jax data information` for each world; what is finished is not repeated, what was cut off goes on. Writes one
-JSON file, from which the study takes ceilings by world, task and metric, and the tables in
-docs/decisions/simulator-v1.md.
+Measures each world part by part, as `vlm-jax data information --parts PART` does, and writes one JSON file, from which
+the tables in docs/decisions/simulator-v1.md are made. Parts that the file holds already, of the same simulator and
+settings, are not repeated; one that was cut off goes on. The cheap parts come first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 from runs import write_page
 
 from vlm_jax.evaluation.information import Settings, measure
+from vlm_jax.parallel.runtime import cores
 from vlm_jax.simulator.config import SimulatorConfig
+from vlm_jax.simulator.version import identity
 
 WORLDS: dict[str, dict[str, Any]] = {
     "normal": {},  # the others differ in the report alone, or are null by construction: no ray is traced for them
@@ -28,6 +30,8 @@ WORLDS: dict[str, dict[str, Any]] = {
     "previous_shuffled": {"world": "previous_shuffled"},
 }
 """Name of the run -> its settings."""
+PARTS = ("labels", "report", "anticipate", "describe")
+"""In the order of what they cost."""
 
 
 def ceilings(results: list[dict[str, Any]]) -> str:
@@ -92,45 +96,59 @@ def figures(results: list[dict[str, Any]]) -> str:
     return "\n\n".join([*parts, "### Report sentences", sentences(results)])
 
 
+def merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """One world's parts as one result: of each table, that of the part which measured it."""
+    whole = dict(parts[0])
+    by_name = {name: part for part in parts for name in part["settings"]["parts"]}
+    whole["tasks"] = {task: by_name.get(task, parts[0])["tasks"][task] for task in parts[0]["tasks"]}
+    whole["labels"] = by_name.get("labels", parts[0])["labels"]
+    sources = {"previous_description_about_labels": "labels", "scene_about_sentence": "report"}
+    whole["information"] = {table: by_name.get(name, parts[0])["information"][table] for table, name in sources.items()}
+    return whole
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, required=True, help="each world's result goes here")
+    parser.add_argument("--workdir", type=Path, required=True, help="what is under way goes here")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/information.json"), help="default: %(default)s")
     parser.add_argument(
         "--page", type=Path, default=Path("docs/decisions/simulator-v1.md"), help="default: %(default)s"
     )
     parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS), metavar="NAME")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, metavar="NAME", help="of the normal world; default: all"
+    )
     parser.add_argument("--states", type=int, default=Settings.states, help="of each task (default: %(default)s)")
     parser.add_argument("--futures", type=int, default=Settings.futures, help="of each state (default: %(default)s)")
     parser.add_argument("--pool", type=int, default=Settings.pool, help="procedures (default: %(default)s)")
-    parser.add_argument("--report_only", action="store_true", help="of the normal world, too: minutes, not hours")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse()
-    results = []
-    for name in args.worlds:
-        tasks = "all" if name == "normal" and not args.report_only else "report"
-        settings = Settings(args.states, args.futures, args.pool, tasks=tasks)
-        config, file = SimulatorConfig(**WORLDS[name]), args.workdir / f"{name}.json"
-        print(f"world {name}", file=sys.stderr, flush=True)
-        results.append(read(file, config, settings) or measure(config, settings, file))
-    args.out.write_text(json.dumps({"results": results}, indent=1) + "\n")
-    write_page(args.page, "information", figures(results))
-    print(figures(results))
+    plain = {"states": args.states, "futures": args.futures, "pool": args.pool, "seed": Settings.seed}
+    earlier = json.loads(args.out.read_text()).get("parts", []) if args.out.is_file() else []
+    kept = [found for found in earlier if {k: v for k, v in found["settings"].items() if k != "parts"} == plain]
+    by_world: dict[str, list[dict[str, Any]]] = {}
+    for name, world in WORLDS.items():
+        config = SimulatorConfig(**world)
+        own = by_world[name] = [found for found in kept if found["simulator"] == identity(config)]
+        for part in PARTS if name in args.worlds else ():
+            wanted = part in args.parts if name == "normal" else part == "report"
+            if wanted and not any(part in found["settings"]["parts"] for found in own):
+                print(f"world {name}, {part}", file=sys.stderr, flush=True)
+                settings = Settings(**plain, parts=(part,))
+                own.append(measure(config, settings, args.workdir / f"{name}-{part}.json", workers=cores()))
+                write(args, by_world)
+    write(args, by_world)
+    print(figures([merged(parts) for parts in by_world.values() if parts]))
 
 
-def read(file: Path, config: SimulatorConfig, settings: Settings) -> dict[str, Any] | None:
-    """An earlier result of this simulator and these settings, if there is one."""
-    from dataclasses import asdict
-
-    from vlm_jax.simulator.version import identity
-
-    if not file.is_file():
-        return None
-    found = json.loads(file.read_text())
-    return found if (found["simulator"], found["settings"]) == (identity(config), asdict(settings)) else None
+def write(args: argparse.Namespace, by_world: dict[str, list[dict[str, Any]]]) -> None:
+    """The file and the page of what is measured so far."""
+    measured = [parts for parts in by_world.values() if parts]
+    args.out.write_text(json.dumps({"parts": [found for parts in measured for found in parts]}, indent=1) + "\n")
+    write_page(args.page, "information", figures([merged(parts) for parts in measured]))
 
 
 if __name__ == "__main__":

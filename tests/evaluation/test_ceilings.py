@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -102,11 +103,12 @@ def test_what_is_written_is_what_the_study_reads(measured):
 
 def test_cut_off_and_started_again_gives_the_same(measured, tmp_path, monkeypatch):
     result, _ = measured
-    out, real = tmp_path / "i.json", information._sentence
+    out, real, done = tmp_path / "i.json", information._sentence, []
 
     def stop(reports, turn, n, rng):
-        if (tmp_path / "i.json.states.jsonl").read_text().count("\n") == 2:  # the head and one procedure
+        if len(done) == 10:  # one procedure
             raise KeyboardInterrupt
+        done.append(turn)
         return real(reports, turn, n, rng)
 
     monkeypatch.setattr(information, "_sentence", stop)
@@ -121,20 +123,44 @@ def test_cut_off_and_started_again_gives_the_same(measured, tmp_path, monkeypatc
     assert measure(SHORT, SMALL, out, progress=False) == result
 
 
-def test_null_worlds_and_loose_ones_are_seen_to_be_so(tmp_path):
-    def bits(**more):
-        found = measure(SimulatorConfig(activities_per_procedure=24, **more), SMALL, tmp_path / "i", progress=False)
-        return found["information"]["scene_about_sentence"]["visual"]["bits"], found["tasks"]
+def test_parts_apart_and_by_several_threads_are_what_all_are_at_once(measured, tmp_path):
+    result, _ = measured
+    apart = {}
+    for part in information.PARTS:
+        settings = dataclasses.replace(SMALL, parts=(part,))
+        apart[part] = measure(SHORT, settings, tmp_path / f"{part}.json", workers=2, progress=False)
+    for task in information.PARTS[1:]:
+        assert apart[task]["tasks"][task] == result["tasks"][task]
+        assert apart["labels"]["tasks"][task]["states"] == 0
+    assert apart["labels"]["labels"] == result["labels"] and apart["report"]["labels"]["states"] == 0
+    together = result["information"]
+    assert (
+        apart["labels"]["information"]["previous_description_about_labels"]
+        == together["previous_description_about_labels"]
+    )
+    assert apart["report"]["information"]["scene_about_sentence"] == together["scene_about_sentence"]
 
-    nothing, tasks = bits(world="reports_independent")
-    report = tasks["report"]["exact"]
+
+def test_null_worlds_and_loose_ones_are_seen_to_be_so(tmp_path):
+    reports = Settings(states=60, futures=40, pool=6, parts=("report",))
+
+    def measured_in(settings, **world):
+        config = SimulatorConfig(activities_per_procedure=24, **world)
+        return measure(config, settings, tmp_path / "i", progress=False)
+
+    def bits(found):
+        return found["information"]["scene_about_sentence"]["visual"]["bits"]
+
+    nothing = measured_in(reports, world="reports_independent")
+    report = nothing["tasks"]["report"]["exact"]
     assert report["ceiling_state"] == 1 > report["ceiling_inputs"], "whose report it is belongs to the state"
-    assert abs(nothing) < 0.25
-    half, tasks = bits(information=0.5)
-    assert tasks["report"]["exact"]["ceiling_state"] < 1 and tasks["describe"]["exact"]["ceiling_state"] < 0.8
-    assert nothing < half < bits()[0]
-    shuffled = bits(world="previous_shuffled")[1]["anticipate"]
-    assert shuffled["exact"]["ceiling_state"] < 0.6
+    half = measured_in(reports, information=0.5)
+    assert half["tasks"]["report"]["exact"]["ceiling_state"] < 1
+    assert abs(bits(nothing)) < 0.1 and bits(nothing) + 0.5 < bits(half) < bits(measured_in(reports)) - 0.5
+    loose = measured_in(dataclasses.replace(SMALL, parts=("describe",)), information=0.5)
+    assert loose["tasks"]["describe"]["exact"]["ceiling_state"] < 0.8
+    shuffled = measured_in(dataclasses.replace(SMALL, parts=("anticipate",)), world="previous_shuffled")
+    assert shuffled["tasks"]["anticipate"]["exact"]["ceiling_state"] < 0.6
 
 
 def test_the_command(tmp_path, capsys):
@@ -144,12 +170,12 @@ def test_the_command(tmp_path, capsys):
     assert cli.main(["data", "information", "--out", str(tmp_path / "j.json"), "--states", "0"]) == 2
     assert "--states 0: give a whole number from 1" in capsys.readouterr().err
     assert cli.main(["data", "information", "--out", "gs://b/j.json"]) == 2
-    assert cli.main(["data", "information", "--out", str(tmp_path / "k.json"), *flags, "--tasks", "report"]) == 0
+    assert cli.main(["data", "information", "--out", str(tmp_path / "k.json"), *flags, "--parts", "report"]) == 0
     said = capsys.readouterr().out
     assert "report: exact" in said and "anticipate" not in said
     result = json.loads((tmp_path / "k.json").read_text())
     assert result["tasks"]["describe"]["states"] == result["labels"]["states"] == 0
-    assert cli.main(["data", "information", "--out", str(tmp_path / "l.json"), "--tasks", "none"]) == 2
+    assert cli.main(["data", "information", "--out", str(tmp_path / "l.json"), "--parts", "none"]) == 2
 
 
 def test_a_folder_for_the_figures_is_one_line_before_anything_is_measured(tmp_path):

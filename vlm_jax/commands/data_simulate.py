@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from vlm_jax.commands import workers
+
 HELP = """Make a data set of simulated sinus operations; the same seed gives the same bytes.
 
 Fewer frames than 5 a second thin evenly: every activity stays. A run that was cut off goes on where it stopped.
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}", type=kind, metavar="NAME" if kind is str else "N", help=f"{text}; default: {shown}"
         )
-    parser.add_argument("--workers", type=int, metavar="N", help="threads, a procedure each; default: one a core")
+    workers.add(parser)
     for name, text in SWITCHES.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
 
@@ -50,19 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when the data set is whole."""
     from vlm_jax.data.store import write_dataset
-    from vlm_jax.errors import UserError
-    from vlm_jax.parallel.runtime import cores
     from vlm_jax.simulator import SimulatorConfig, dataset_info, make_procedure, procedure_ids
 
     given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     config = SimulatorConfig(**given, **{name: getattr(args, name) for name in SWITCHES})
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers must be at least 1, got {args.workers}")
     write_dataset(
         args.out,
         dataset_info(config),
         procedure_ids(config),
         lambda id: make_procedure(config, id),
-        workers=args.workers or cores(),
+        workers=workers.given(args),
     )
     return 0

@@ -1,13 +1,17 @@
 """How much there is to know in the simulator's world: ceilings of the text tasks, entropies, information in bits.
 
-The generator is forked at many states (`simulator.forks`, `simulator.fork_reports`). Each state is one line of a file
-beside the result, so a run that was cut off goes on; the result is summed from the lines.
+The generator is forked at many states (`simulator.forks`, `simulator.fork_reports`). The states of a procedure are one
+line of a file beside the result, so a run that was cut off goes on; the result is summed from the lines.
+
+Each part at each state has a random stream of its own: parts may be measured apart, by any number of threads.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.evaluation.ceilings import Ceiling, ceiling, entropy_bits
 from vlm_jax.evaluation.information_sum import summary
 from vlm_jax.evaluation.units import as_scored
+from vlm_jax.simulator import anatomy
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.fork_reports import Reports, Turn, turns
 from vlm_jax.simulator.forks import FRAMES, Known, Moment, Outcome, Pool, fork_current, fork_next, observe
@@ -28,6 +33,10 @@ from vlm_jax.simulator.keywords import KEYWORDS
 from vlm_jax.simulator.procedure import dataset_info
 from vlm_jax.simulator.workflow import draw_plan
 
+PARTS = ("labels", "describe", "anticipate", "report")
+"""What can be measured apart; `labels` and `report` take minutes, the others hours."""
+Stream = Callable[[str], np.random.Generator]
+"""Part -> its random numbers at a state."""
 PER_PLAN = 10
 """States of each kind that are taken from one procedure."""
 FIRST = 500_000
@@ -38,25 +47,35 @@ FIRST = 500_000
 class Settings:
     """What is measured: `states` of each task, `futures` of each, from `pool` procedures for what looks alike.
 
-    `tasks` is `all`, or `report`, which traces no ray and takes minutes.
+    `parts` are some of `PARTS`.
     """
 
     states: int = 2000
     futures: int = 200
     pool: int = 300
     seed: int = 0
-    tasks: str = "all"
+    parts: tuple[str, ...] = PARTS
 
     def __post_init__(self) -> None:
         for name, low in (("states", 1), ("futures", 4), ("pool", 1), ("seed", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"--{name} {getattr(self, name)}: give a whole number from {low}")
-        if self.tasks not in ("all", "report"):
-            raise UserError(f"--tasks {self.tasks}: give all or report")
+        for name in self.parts or ("",):
+            if name not in PARTS:
+                raise UserError(f"--parts {name}: give some of {', '.join(PARTS)}")
 
 
-def measure(config: SimulatorConfig, settings: Settings, out: str | Path, *, progress: bool = True) -> dict[str, Any]:
+def measure(
+    config: SimulatorConfig, settings: Settings, out: str | Path, *, workers: int = 1, progress: bool = True
+) -> dict[str, Any]:
     """Measures and writes `out` (JSON); the same call again goes on where it was cut off.
+
+    Args:
+      config: the simulator's.
+      settings: what is measured.
+      out: a local file.
+      workers: threads, a procedure each; the result does not depend on their number.
+      progress: says how far it is.
 
     Raises:
       UserError: `out` is remote, or the lines beside it are of other settings.
@@ -65,13 +84,16 @@ def measure(config: SimulatorConfig, settings: Settings, out: str | Path, *, pro
     path = local_path(out, "--out")
     if path.is_dir() or not path.name:
         raise UserError(f"--out {out} is a folder: give a file, as in --out {path / 'information.json'}")
-    head = {"simulator": dataset_info(config).simulator, "settings": asdict(settings)}
+    head = {
+        "simulator": dataset_info(config).simulator,
+        "settings": {**asdict(settings), "parts": list(settings.parts)},
+    }
     with disk_faults(path.parent, again="run the same command again; finished states are kept"):
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.with_name(path.name + ".states.jsonl")
         done = _resume(lines, head)
         with Progress("procedure", -(-settings.states // PER_PLAN), "states", progress) as bar:
-            for rows in _states(config, settings, len(done), bar):
+            for rows in _states(config, settings, len(done), bar, workers):
                 done.append(rows)
                 with open(lines, "a", encoding="utf-8") as file:
                     file.write(json.dumps(rows) + "\n")
@@ -97,7 +119,9 @@ def _resume(lines: Path, head: dict[str, Any]) -> list[list[dict[str, Any]]]:
     return rows
 
 
-def _states(config: SimulatorConfig, settings: Settings, done: int, bar: Progress) -> Iterator[list[dict[str, Any]]]:
+def _states(
+    config: SimulatorConfig, settings: Settings, done: int, bar: Progress, workers: int
+) -> Iterator[list[dict[str, Any]]]:
     """The rows of one procedure after the other, from the `done`-th on."""
     n_plans = -(-settings.states // PER_PLAN)
     for _ in range(done):
@@ -107,21 +131,57 @@ def _states(config: SimulatorConfig, settings: Settings, done: int, bar: Progres
         return
     pool = Pool(config, range(FIRST + n_plans, FIRST + n_plans + settings.pool))
     sample = [turn for plan in _plans(pool)[:50] for turn in turns(config, plan)]
-    reports = Reports(config, sample)
-    for place in range(done, n_plans):
-        plan = draw_plan(config, FIRST + place)
+    work = _Work(pool, Reports(config, sample), settings, bar)
+    with ThreadPoolExecutor(workers, "procedure") as threads:
+        try:
+            for rows in threads.map(work.procedure, range(done, n_plans)):
+                bar.step(f"{len(rows)} states")
+                yield rows
+        except BaseException:  # Ctrl-C, too: those under way end at their next state
+            work.stopped.set()
+            raise
+
+
+@dataclass
+class _Work:
+    """What the threads share."""
+
+    pool: Pool
+    reports: Reports
+    settings: Settings
+    bar: Progress
+
+    def __post_init__(self) -> None:
+        self.stopped = threading.Event()
+
+    def procedure(self, place: int) -> list[dict[str, Any]]:
+        """Some activities and some sentences of one procedure."""
+        settings, plan = self.settings, draw_plan(self.pool.config, FIRST + place)
         rng = np.random.default_rng([settings.seed, 2**33, place])
         wanted = min(PER_PLAN, settings.states - place * PER_PLAN)
-        chosen = rng.choice(len(plan.activities), min(wanted, len(plan.activities)), replace=False)
+        told = turns(self.pool.config, plan)
+        activities, sentences = (
+            sorted(rng.choice(n, min(wanted, n), replace=False).tolist()) for n in (len(plan.activities), len(told))
+        )
+        parts = [part for part in PARTS[:3] if part in settings.parts]
         rows = []
-        for index in sorted(chosen.tolist()) if settings.tasks == "all" else ():
-            rows.append(_activity(pool, Moment(plan, index), settings.futures, rng))
-            bar.tick()
-        told = turns(config, plan)
-        for k in sorted(rng.choice(len(told), min(wanted, len(told)), replace=False).tolist()):
-            rows.append(_sentence(reports, told[k], settings.futures, rng))
-        bar.step(f"{len(rows)} states")
-        yield rows
+        for index in activities if parts else ():
+            rows.append(_activity(self.pool, Moment(plan, index), settings.futures, parts, self._stream(place, index)))
+            self._tick()
+        for k in sentences if "report" in settings.parts else ():
+            rows.append(_sentence(self.reports, told[k], settings.futures, self._stream(place, k)("report")))
+            if not parts:
+                self._tick()
+        return rows
+
+    def _tick(self) -> None:
+        if self.stopped.is_set():
+            raise CancelledError
+        self.bar.tick()
+
+    def _stream(self, place: int, index: int) -> Stream:
+        seed = [self.settings.seed, 2**33, place, index]
+        return lambda part: np.random.default_rng([*seed, PARTS.index(part)])
 
 
 def _plans(pool: Pool) -> list[Any]:
@@ -131,24 +191,37 @@ def _plans(pool: Pool) -> list[Any]:
 # --- Activities ------------------------------------------------------------------------------------------------------
 
 
-def _activity(pool: Pool, moment: Moment, n: int, rng: np.random.Generator) -> dict[str, Any]:
+def _activity(pool: Pool, moment: Moment, n: int, parts: Sequence[str], stream: Stream) -> dict[str, Any]:
     """One state of describe and anticipate; labels of the next activity given its previous description."""
     config = pool.config
     before = None
     if moment.index:
         before = observe(config, [(moment.plan, moment.plan.activities[moment.index - 1])])[0][1]
     [(labels, text)] = observe(config, [(moment.plan, moment.activity)], before)
-    row: dict[str, Any] = {"labels": sorted(labels)}
-    for known in ("state", "inputs"):
-        hands = observe(config, fork_current(moment, known, n, rng), before, FRAMES["describe"])
-        row[f"describe_{known}"] = _ceiling(pool, hands, rng)
-        row[f"anticipate_{known}"] = _ceiling(pool, _next(pool, moment, known, n, text, rng), rng)
-    after = [o for o in _next(pool, moment, "text", max(4, n // 4), text, rng) if o is not None]
-    if after:
-        row["next_labels"] = [sum(k in labels for labels, _ in after) for k in range(1, 21)]
-        row["next_n"] = len(after)
-        row["next_set_entropy"] = entropy_bits(list(_counted([tuple(sorted(labels)) for labels, _ in after]).values()))
+    row: dict[str, Any] = {}
+    if "labels" in parts:
+        row |= {"labels": sorted(labels), **_next_labels(pool, moment, max(4, n // 4), text, stream("labels"))}
+    for part in parts:
+        rng = stream(part)
+        for known in ("state", "inputs") if part != "labels" else ():
+            if part == "describe":
+                futures: Sequence[Outcome | None] = observe(
+                    config, fork_current(moment, known, n, rng), before, FRAMES["describe"]
+                )
+            else:
+                futures = _next(pool, moment, known, n, text, rng)
+            row[f"{part}_{known}"] = _ceiling(pool, futures, rng)
     return row
+
+
+def _next_labels(pool: Pool, moment: Moment, n: int, text: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Of `n` activities that could follow this description: how many show each label."""
+    after = [o for o in _next(pool, moment, "text", n, text, rng) if o is not None]
+    if not after:
+        return {}
+    sets = list(_counted([tuple(sorted(labels)) for labels, _ in after]).values())
+    counts = [sum(k in labels for labels, _ in after) for k in range(1, len(anatomy.NAMES) + 1)]
+    return {"next_labels": counts, "next_n": len(after), "next_set_entropy": entropy_bits(sets)}
 
 
 def _next(
