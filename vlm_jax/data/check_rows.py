@@ -15,6 +15,8 @@ from vlm_jax.data.joins import several_videos
 from vlm_jax.data.store import Dataset
 
 _SIDES = re.compile(r"\b(?:left|right|bilateral|small|large|huge)\b", re.IGNORECASE)
+_REGION = re.compile(r"\bview of [^,.;]*", re.IGNORECASE)
+"""Where the endoscope looks, as descriptions begin: it may bear a landmark's name without the landmark in view."""
 _NEGATIONS = re.compile(r"\b(?:no|without|absent)\b", re.IGNORECASE)
 
 
@@ -126,7 +128,8 @@ def descriptions(dataset: Dataset) -> Iterator[Finding]:
             continue
         if not row.description.strip():
             yield Finding("error", "description", row.id, "is empty text: leave it null where it is not known")
-        absent = [names[i] for i in sorted(named_labels(row.description, names)) if row.landmarks[i : i + 1] == (0,)]
+        named = sorted(named_labels(_REGION.sub("", row.description), names))
+        absent = [names[i] for i in named if row.landmarks[i : i + 1] == (0,)]
         if absent:
             yield Finding("warning", "description", row.id, f"names {', '.join(absent)}, which its labels deny")
 
