@@ -110,6 +110,21 @@ def test_near_duplicates_and_black_frames(toy, tmp_path):
     }
 
 
+def test_round_fields_of_view_alone_are_no_near_duplicates(toy, tmp_path):
+    """Bright in the middle, dark at the border, each patient a little darker: alike to a hash."""
+    import cv2
+
+    axis = np.linspace(-1, 1, 48)
+    light = np.clip(1 - np.hypot(axis[None], axis[:, None]), 0, 1)[..., None]
+
+    def lit(frame, i):
+        colour = np.array([120, 140, 230]) * (1 - 0.25 * toy.IDS.index(frame.procedure))
+        picture = (light * (colour - 4 * i)).astype(np.uint8)
+        return dataclasses.replace(frame, image=cv2.imencode(".jpg", picture)[1].tobytes())
+
+    assert found(toy.write(tmp_path / "d", with_frames(toy, lit))) == set()
+
+
 def test_an_empty_set_and_unused_rows(toy, tmp_path):
     info = DatasetInfo(source="toy", world="real")
     write_dataset(tmp_path / "d", info, ["p"], lambda id: ProcedureBundle(Procedure(id, id, "toy")), progress=False)

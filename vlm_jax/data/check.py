@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from vlm_jax.data.check_rows import row_findings
 from vlm_jax.data.files import sha256_file
 from vlm_jax.data.findings import Finding
+from vlm_jax.data.lookalikes import SIDE, Lookalikes
 from vlm_jax.data.progress import Progress
 from vlm_jax.data.store import Dataset, open_dataset
 from vlm_jax.data.tfds_layout import parse
@@ -26,13 +25,6 @@ from vlm_jax.errors import EnvironmentFault, UserError
 
 SHOWN = 5
 """Findings of one kind that the readable list spells out; `--json` has them all."""
-_SIDE = 9
-_FLAT = 8
-"""Grey levels between the darkest and the brightest part below which an image shows nothing: black frames are alike."""
-_NEAR = 4
-"""Bits of 72 in which the hashes of the same picture may differ after it was encoded again."""
-_BUCKET = 256
-"""Frames kept of one band: a standing picture fills its bucket with itself."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +107,13 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
     """Decodes every image; finds broken ones, and equal or near-equal ones."""
     findings: list[Finding] = []
     digests: dict[bytes, list[int]] = defaultdict(list)
-    looks: dict[int, bytes] = {}
+    looks, patients = Lookalikes(), _patients(dataset)
     with Progress("images", 1, "frames", progress) as bar:
         for i, uid in enumerate(dataset.frames.uid.tolist()):
             bar.tick()
             try:
                 example = parse(dataset.reader[i])
-                small = decode_image(example.image, _SIDE, uid)
+                small = decode_image(example.image, SIDE, uid)
             except EnvironmentFault:  # the disk went away: no fault of the image's
                 raise
             except UserError as error:
@@ -132,25 +124,24 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
             if not dataset.frames.assessable[i]:
                 continue  # black frames are alike everywhere, and no run learns from them
             digests[hashlib.sha256(example.image).digest()].append(i)
-            if (look := _difference_hash(small)) is not None:
-                looks[i] = look
+            looks.add(patients[i], i, small)
         bar.step(f"{len(dataset.frames)} decoded")
-    return findings + _duplicates(dataset, digests, looks)
+    return findings + _duplicates(dataset, digests, looks.pairs(progress), patients)
 
 
-def _difference_hash(small: np.ndarray) -> bytes | None:
-    """Which neighbour is brighter, over a 9 x 9 thumbnail (72 bits); None for an image that shows nothing."""
-    grey = small.astype(np.int32).sum(-1) // 3
-    if np.ptp(grey) < _FLAT:
-        return None
-    return np.packbits(grey[:, 1:] - grey[:, :-1] > 2).tobytes()
-
-
-def _duplicates(dataset: Dataset, digests: dict[bytes, list[int]], looks: dict[int, bytes]) -> list[Finding]:
-    """The same image in two groups is a leak wherever a split runs between them."""
+def _patients(dataset: Dataset) -> list[str]:
+    """The patient of each frame."""
     patient_of = {row.id: row.patient for row in dataset.tables.procedures}
-    procedures: list[str] = dataset.frames.procedure.tolist()
-    patients = [patient_of.get(procedure, procedure) for procedure in procedures]
+    return [patient_of.get(procedure, procedure) for procedure in dataset.frames.procedure.tolist()]
+
+
+def _duplicates(
+    dataset: Dataset,
+    digests: dict[bytes, list[int]],
+    alike: Iterable[tuple[str, int, str, int]],
+    patients: Sequence[str],
+) -> list[Finding]:
+    """The same image in two groups is a leak wherever a split runs between them."""
     uids: list[str] = dataset.frames.uid.tolist()
     leak = "of another patient: it would lie on both sides of a split"
     findings, known = [], set[int]()
@@ -160,30 +151,11 @@ def _duplicates(dataset: Dataset, digests: dict[bytes, list[int]], looks: dict[i
             findings.append(Finding("error", "duplicate", uids[j], f"the same bytes as '{uids[other]}' {leak}"))
         elif own is not None:
             findings.append(Finding("warning", "duplicate", uids[j], f"the same bytes as '{uids[own]}'"))
-    for j, other in _lookalikes(looks, patients):
+    for _, other, _, j in alike:
         if j not in known:
+            known.add(j)
             findings.append(Finding("warning", "near-duplicate", uids[j], f"looks like '{uids[other]}' {leak}"))
     return findings
-
-
-def _lookalikes(looks: dict[int, bytes], patients: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """(frame, an earlier one of another patient whose hash differs in few bits).
-
-    Hashes that differ in two bits agree in one of three bands at least; only those that share a band are compared, so
-    that the time grows with the number of frames and not with its square.
-    """
-    bands: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    for j, look in looks.items():
-        number, found = int.from_bytes(look), None
-        for band in range(3):
-            bucket = bands[band, look[3 * band : 3 * band + 3]]
-            for i in bucket if found is None else ():
-                near = (number ^ int.from_bytes(looks[i])).bit_count() <= _NEAR
-                found = i if near and patients[i] != patients[j] else found
-            if len(bucket) < _BUCKET:
-                bucket.append(j)
-        if found is not None:
-            yield j, found
 
 
 def _companions(

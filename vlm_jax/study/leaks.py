@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from vlm_jax.config.study import StudyConfig
 from vlm_jax.data.files import write_bytes
+from vlm_jax.data.lookalikes import SIDE, Lookalikes
 from vlm_jax.data.progress import Progress
 from vlm_jax.data.records import SourceRecords
 from vlm_jax.data.sources.near_duplicates import similar_pairs
@@ -27,13 +27,6 @@ from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.study.folds import Fold, read_fold, source_records
 
 SHOWN = 5
-SAME_PICTURE = 4.0
-"""Mean difference in grey levels (0-255, of 36 x 36 thumbnails) up to which two frames are the same picture. Another
-JPEG encoding of a picture differs by less, the most similar simulated frames of two patients by 8 (520 frames)."""
-_SIDE = 36
-_CELLS = 4
-_FLAT = 8.0
-"""Grey levels between the darkest and the brightest cell below which an image shows nothing: black frames are alike."""
 DONE = "leaks-checked.json"
 
 
@@ -142,52 +135,33 @@ Pair = tuple[str, str, frozenset[str], str]
 def frame_pairs(parts: Sequence[SourceRecords], owner: dict[str, str], unread: list[str]) -> Iterator[Pair]:
     """Frames of two groups that show the same picture: every such pair, once for each frame of the later group.
 
-    Two pictures that differ by `SAME_PICTURE` on average differ no more in the means of their cells: a tree over those
-    finds all candidates, and their pixels decide. Frames that cannot be read are added to `unread`.
+    Frames that cannot be read are added to `unread`.
     """
-    frames: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
+    looks, uids = Lookalikes(), list[str]()
     for dataset in (records.dataset for records in parts):
         for i, thumbnail in _thumbnails(dataset, unread):
-            if np.ptp(_cells(thumbnail)) >= _FLAT:
-                frames[owner[str(dataset.frames.procedure[i])]].append((str(dataset.frames.uid[i]), thumbnail))
-    trees = {group: KDTree(np.stack([_cells(t) for _, t in some])) for group, some in frames.items()}
-    names = list(frames)
-    for k, later in enumerate(names):
-        for group in names[:k]:
-            near = trees[later].query_ball_tree(trees[group], SAME_PICTURE * _CELLS**2, p=1)
-            for (uid, thumbnail), candidates in zip(frames[later], near, strict=True):
-                others = (frames[group][i] for i in candidates)
-                same = next((other for other, picture in others if _same(picture, thumbnail)), None)
-                if same is not None:
-                    yield same, uid, frozenset((group, later)), "frames"
-
-
-def _cells(thumbnail: np.ndarray) -> np.ndarray:
-    """float[16]: mean grey level of each cell of a 4 x 4 grid."""
-    side = _SIDE // _CELLS
-    return thumbnail.reshape(_CELLS, side, _CELLS, side, 3).mean(axis=(1, 3, 4)).ravel()
+            looks.add(owner[str(dataset.frames.procedure[i])], len(uids), thumbnail)
+            uids.append(str(dataset.frames.uid[i]))
+    for group, same, later, key in looks.pairs():
+        yield uids[same], uids[key], frozenset((group, later)), "frames"
 
 
 def _thumbnails(dataset: Dataset, unread: list[str]) -> Iterator[tuple[int, np.ndarray]]:
     """(row, uint8[36, 36, 3]) of the frames that any run would learn from and that can be read."""
     wanted = np.flatnonzero(dataset.frames.assessable).tolist()
-    with Progress("near-duplicates", 1, "frames") as bar:
+    with Progress("thumbnails", 1, "frames") as bar:
         for i in wanted:
             bar.tick()
             uid = str(dataset.frames.uid[i])
             try:
-                thumbnail = decode_image(dataset.read_image(i), _SIDE, uid)
+                thumbnail = decode_image(dataset.read_image(i), SIDE, uid)
             except EnvironmentFault:
                 raise
             except UserError:  # a broken image is the data doctor's to name
                 unread.append(uid)
                 continue
             yield i, thumbnail
-        bar.step(f"{len(wanted)} frames of {dataset.info.source} compared")
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return bool(np.abs(a.astype(np.int32) - b.astype(np.int32)).mean() <= SAME_PICTURE)
+        bar.step(f"{len(wanted)} frames of {dataset.info.source}")
 
 
 def note_pairs(parts: Sequence[SourceRecords], owner: dict[str, str], threshold: float) -> Iterator[Pair]:
