@@ -3,8 +3,8 @@
     python benchmarks/information.py --workdir runs/information
 
 Measures each world part by part, as `vlm-jax data information --parts PART` does, and writes one JSON file, from which
-the tables in docs/decisions/simulator-v1.md are made. Parts that the file holds already, of the same simulator and
-settings, are not repeated; one that was cut off goes on. The cheap parts come first.
+the tables in docs/decisions/simulator-v1.md are made. Parts that the file holds already, of the same simulator and at
+least as many states, are not repeated; one that was cut off goes on. The cheap parts come first.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def labels(result: dict[str, Any]) -> str:
     whole = _number(sum(about["bits"].values()), 2)
     lines.append(f"| sum | | {whole} | {_number(told['sum'], 2)} |")
     lines.append(f"| the set of labels as one | | {_number(about['bits_of_the_set'], 2)} | |")
+    lines += ["", f"Over {about['states']} activities and the {told['states']} of them that another follows."]
     return "\n".join(lines)
 
 
@@ -86,9 +87,8 @@ def figures(results: list[dict[str, Any]]) -> str:
     """The generated part of the page."""
     first, settings = results[0], results[0]["settings"]
     head = (
-        f"Simulated; {first['simulator']} and its other worlds; {settings['states']} states a task, "
-        f"{settings['futures']} futures each, moments that look alike from {settings['pool']} procedures, "
-        f"seed {settings['seed']}."
+        f"Simulated; {first['simulator']} and its other worlds; {settings['futures']} futures of each state, moments "
+        f"that look alike from {settings['pool']} procedures, seed {settings['seed']}."
     )
     parts = [head, "### Ceilings", ceilings(results)]
     if first["labels"]["states"]:
@@ -126,18 +126,20 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    plain = {"states": args.states, "futures": args.futures, "pool": args.pool, "seed": Settings.seed}
+    plain = {"futures": args.futures, "pool": args.pool, "seed": Settings.seed}
     earlier = json.loads(args.out.read_text()).get("parts", []) if args.out.is_file() else []
-    kept = [found for found in earlier if {k: v for k, v in found["settings"].items() if k != "parts"} == plain]
+    kept = [found for found in earlier if all(found["settings"][key] == value for key, value in plain.items())]
     by_world: dict[str, list[dict[str, Any]]] = {}
     for name, world in WORLDS.items():
         config = SimulatorConfig(**world)
         own = by_world[name] = [found for found in kept if found["simulator"] == identity(config)]
         for part in PARTS if name in args.worlds else ():
             wanted = part in args.parts if name == "normal" else part == "report"
-            if wanted and not any(part in found["settings"]["parts"] for found in own):
+            there = [found for found in own if part in found["settings"]["parts"]]
+            if wanted and not any(found["settings"]["states"] >= args.states for found in there):
                 print(f"world {name}, {part}", file=sys.stderr, flush=True)
-                settings = Settings(**plain, parts=(part,))
+                settings = Settings(args.states, **plain, parts=(part,))
+                own[:] = [found for found in own if found not in there]
                 own.append(measure(config, settings, args.workdir / f"{name}-{part}.json", workers=cores()))
                 write(args, by_world)
     write(args, by_world)
