@@ -80,7 +80,7 @@ def _range(cell: dict[str, float], name: str) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # never -0.00
 
 
 def figures(results: list[dict[str, Any]]) -> str:
