@@ -11,8 +11,9 @@ COLOURS = ("#1b6ca8", "#c0392b", "#27893f", "#8e44ad", "#d17b0f", "#0f8b8d", "#7
 Points = Sequence[tuple[float, float]]
 
 
-def line_chart(curves: Mapping[str, Points], title: str, x_label: str) -> str:
-    """SVG: y from 0 to 1 (clipped), x from 0 to the largest; a colour and a name a curve."""
+def line_chart(curves: Mapping[str, Points], title: str, x_label: str, span: tuple[float, float] = (0.0, 1.0)) -> str:
+    """SVG: y over `span` (clipped), x from 0 to the largest; a colour and a name a curve."""
+    low, high = span
     last = max((points[-1][0] for points in curves.values() if points), default=1) or 1
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 260}" height="{HEIGHT + 90}" '
@@ -20,12 +21,13 @@ def line_chart(curves: Mapping[str, Points], title: str, x_label: str) -> str:
         f'<text x="{LEFT}" y="20">{escape(title)}</text>',
     ]
     for share in (0, 0.25, 0.5, 0.75, 1):
-        y = TOP + HEIGHT * (1 - share)
+        y, value = TOP + HEIGHT * (1 - share), low + share * (high - low)
         lines.append(
-            f'<path d="M{LEFT} {y:.1f}H{LEFT + WIDTH}" stroke="#ddd"/><text x="8" y="{y + 4:.1f}">{share}</text>'
+            f'<path d="M{LEFT} {y:.1f}H{LEFT + WIDTH}" stroke="#ddd"/><text x="8" y="{y + 4:.1f}">{value:.3g}</text>'
         )
     for i, (name, points) in enumerate(curves.items()):
-        places = ((LEFT + WIDTH * x / last, TOP + HEIGHT * (1 - min(max(y, 0.0), 1.0))) for x, y in points)
+        shares = ((x / last, (y - low) / (high - low)) for x, y in points)
+        places = ((LEFT + WIDTH * x, TOP + HEIGHT * (1 - min(max(y, 0.0), 1.0))) for x, y in shares)
         drawn, colour = " ".join(f"{x:.1f},{y:.1f}" for x, y in places), COLOURS[i % len(COLOURS)]
         y = TOP + 12 + 20 * i
         lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="1.5"/>')

@@ -224,12 +224,15 @@ def _cell(row: Sequence[float | None]) -> str:
 
 
 def chart(result: dict[str, Any]) -> str:
-    """SVG: macro-F1 of tiny by strength, a line a nuisance."""
+    """SVG: macro-F1 of tiny by strength, a line a nuisance; the axis spans what there is, in tenths."""
     curves = {
         name: [(s, found[str(s)]["gold"]["f1_macro"][0]) for s in STRENGTHS]
         for name, found in result["nuisances"].items()
     }
-    return line_chart(curves, f"tiny on {result['simulator']} (simulated): macro-F1 of landmarks", "mean strength")
+    values = [value for points in curves.values() for _, value in points]
+    span = (np.floor(10 * min(values)) / 10, np.ceil(10 * max(values)) / 10)
+    title = f"tiny on {result['simulator']} (simulated): macro-F1 of landmarks, with the previous description"
+    return line_chart(curves, title, "mean strength", span)
 
 
 def parse() -> argparse.Namespace:
