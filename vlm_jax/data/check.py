@@ -130,9 +130,9 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
 
 
 def _patients(dataset: Dataset) -> list[str]:
-    """The patient of each frame."""
+    """The patient of each frame; the procedure where none is known."""
     patient_of = {row.id: row.patient for row in dataset.tables.procedures}
-    return [patient_of.get(procedure, procedure) for procedure in dataset.frames.procedure.tolist()]
+    return [patient_of.get(procedure) or procedure for procedure in dataset.frames.procedure.tolist()]
 
 
 def _duplicates(
