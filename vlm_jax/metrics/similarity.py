@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib.util
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,17 +77,20 @@ class MiniLmSimilarity:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """float32[U, 384]."""
-        # Alike lengths share a batch: less padding. Ties go by the text: no two processes order a set alike.
-        new = sorted(set(texts) - self._cache.keys(), key=lambda text: (len(text), text))
-        for start in range(0, len(new), self._batch):
-            chunk = new[start : start + self._batch]
-            for text, row in zip(chunk, self._rows(chunk), strict=True):
-                self._cache[text] = row if words(text) else np.zeros_like(row)
+        by_length: dict[int, list[tuple[str, list[int]]]] = defaultdict(list)
+        for text in sorted(set(texts) - self._cache.keys()):
+            ids = self._tokenizer.encode(text).ids
+            by_length[-(-len(ids) // 16) * 16].append((text, ids))  # few distinct shapes: each is compiled once
+        # The shape of a text's batch depends on its own length alone: what stands beside it, and so what this process
+        # has embedded before, changes no digit.
+        for length, new in sorted(by_length.items()):
+            for start in range(0, len(new), self._batch):
+                chunk = new[start : start + self._batch]
+                for (text, _), row in zip(chunk, self._rows([ids for _, ids in chunk], length), strict=True):
+                    self._cache[text] = row if words(text) else np.zeros_like(row)
         return np.stack([self._cache[t] for t in texts]) if texts else np.zeros((0, 1), np.float32)
 
-    def _rows(self, texts: Sequence[str]) -> np.ndarray:
-        ids = [self._tokenizer.encode(t).ids for t in texts]
-        length = -(-max(map(len, ids)) // 16) * 16  # few distinct shapes: each is compiled once
+    def _rows(self, ids: Sequence[Sequence[int]], length: int) -> np.ndarray:
         tokens = np.zeros((self._batch, length), np.int32)
         mask = np.zeros((self._batch, length), bool)
         for i, row in enumerate(ids):
