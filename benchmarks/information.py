@@ -58,7 +58,7 @@ def labels(result: dict[str, Any]) -> str:
     whole = _number(sum(about["bits"].values()), 2)
     lines.append(f"| sum | | {whole} | {_number(told['sum'], 2)} |")
     lines.append(f"| the set of labels as one | | {_number(about['bits_of_the_set'], 2)} | |")
-    lines += ["", f"Over {about['states']} activities and the {told['states']} of them that another follows."]
+    lines += ["", f"Over {about['states']} activities, and {told['states']} of them as the previous one."]
     return "\n".join(lines)
 
 

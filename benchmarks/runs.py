@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,11 +16,14 @@ from vlm_jax.config.load import load_config, read
 from vlm_jax.evaluation.intervals import Samples
 
 
-def vlm_jax(*words: str) -> None:
-    """One command; what it says goes to stderr. Where it fails, all ends in one line."""
+def vlm_jax(*words: str, env: Mapping[str, str] | None = None) -> None:
+    """One command; what it says goes to stderr, `env` is set beside our environment. Where it fails, all ends in one
+    line."""
     line = f"vlm-jax {' '.join(words)}"
     print(f"$ {line}", file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, "-m", "vlm_jax", *words], stdout=sys.stderr, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "vlm_jax", *words], stdout=sys.stderr, env={**os.environ, **(env or {})}, check=False
+    )
     if done.returncode:
         sys.exit(f"{line} ended with exit code {done.returncode}; mend it, and run the same benchmark to go on")
 

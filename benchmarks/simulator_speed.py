@@ -95,11 +95,12 @@ def _as_view(some: list[render.Shot]) -> tuple[Any, Any, list[int]]:
 
 
 def whole(procedures: int, frames: int) -> dict[str, Any]:
-    """`data simulate` as a user calls it, compilation in it."""
+    """`data simulate` as a user calls it for the first time: nothing that was compiled before is at hand."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         words = ["--procedures", str(procedures), "--frames_per_procedure", str(frames), "--image_size", "224"]
-        vlm_jax("data", "simulate", "--out", f"{folder}/d", "--seed", "0", *words)
+        env = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
+        vlm_jax("data", "simulate", "--out", f"{folder}/d", "--seed", "0", *words, env=env)
         seconds = time.perf_counter() - began
         data = open_dataset(Path(folder) / "d")
         n = len(data.frames.uid)

@@ -192,6 +192,7 @@ def test_descriptions_that_name_what_is_not_there(sound):
     assert described(None) == described("Septum, tissue.") == set()
     assert described("septum left of the middle concha") == {("warning", "description", "p0/v/a0")}
     assert described("left view of middle concha, septum visible") == set(), "a region, not a landmark in view"
+    assert described("a clear view of the middle concha") == {("warning", "description", "p0/v/a0")}
     assert described("left view of septum, middle concha visible") == {("warning", "description", "p0/v/a0")}
     assert described(" ") == {("error", "description", "p0/v/a0")}
     names = ("maxillary sinus", "opening of maxillary sinus", "septum")

@@ -8,8 +8,8 @@ from vlm_jax.commands import workers
 
 HELP = """How much there is to know in the simulator's world: ceilings of the text tasks, information in bits.
 
-Forks the generator at many states and writes one JSON file. A run that was cut off goes on where it stopped. On two
-cores the parts labels and report take minutes by the defaults, anticipate most of an hour, describe some hours.
+Forks the generator at many states and writes one JSON file. A run that was cut off goes on where it stopped. By the
+defaults two cores take minutes for each of the parts labels and report, two hours for anticipate, four for describe.
 
 example:
   vlm-jax data information --out runs/information.json --states 200 --futures 50

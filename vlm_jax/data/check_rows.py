@@ -15,8 +15,8 @@ from vlm_jax.data.joins import several_videos
 from vlm_jax.data.store import Dataset
 
 _SIDES = re.compile(r"\b(?:left|right|bilateral|small|large|huge)\b", re.IGNORECASE)
-_REGION = re.compile(r"\bview of [^,.;]*", re.IGNORECASE)
-"""Where the endoscope looks, as descriptions begin: it may bear a landmark's name without the landmark in view."""
+_REGION = re.compile(r"^(?:left |right )?view of [^,.;]*", re.IGNORECASE)
+"""Where the endoscope looks, as our descriptions begin: it may bear a landmark's name without the landmark in view."""
 _NEGATIONS = re.compile(r"\b(?:no|without|absent)\b", re.IGNORECASE)
 
 

@@ -201,16 +201,15 @@ def _activity(pool: Pool, moment: Moment, n: int, parts: Sequence[str], stream: 
     row: dict[str, Any] = {}
     if "labels" in parts:
         row |= {"labels": sorted(labels), **_next_labels(pool, moment, max(4, n // 4), text, stream("labels"))}
-    for part in parts:
-        rng = stream(part)
-        for known in ("state", "inputs") if part != "labels" else ():
-            if part == "describe":
-                futures: Sequence[Outcome | None] = observe(
-                    config, fork_current(moment, known, n, rng), before, FRAMES["describe"]
-                )
-            else:
-                futures = _next(pool, moment, known, n, text, rng)
-            row[f"{part}_{known}"] = _ceiling(pool, futures, rng)
+    if "describe" in parts:
+        rng = stream("describe")
+        for known in ("state", "inputs"):
+            hands = observe(config, fork_current(moment, known, n, rng), before, FRAMES["describe"])
+            row[f"describe_{known}"] = _ceiling(pool, hands, rng)
+    if "anticipate" in parts:
+        rng = stream("anticipate")
+        for known in ("state", "inputs"):
+            row[f"anticipate_{known}"] = _ceiling(pool, _next(pool, moment, known, n, text, rng), rng)
     return row
 
 
