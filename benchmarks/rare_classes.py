@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from runs import estimates, predictions, ratio, train_and_score, vlm_jax, write_result
+from runs import estimates, predictions, ratio, shown, train_and_score, vlm_jax, write_page, write_result
 
 from vlm_jax.contract import Frame, ProcedureBundle
 from vlm_jax.data.store import Dataset, open_dataset, write_dataset
@@ -154,6 +154,17 @@ class Benchmark:
                 train_and_score(self.args.preset + ablation, self.folder / f"{system}-{seed}", settings)
         return self.result(names, list(systems), data)
 
+    def shares(self, data: dict[str, Dataset], names: list[str], column: int) -> dict[str, float]:
+        """{set: share of its activities with the landmark}; of the held out procedures those of the test part."""
+        found = {name: data[name].tables.activities for name in ("pilot", "plain")}
+        picked = pick(data["pool"], names, len(found["plain"]))
+        found["balanced"] = tuple(a for a in data["pool"].tables.activities if a.id in picked)
+        test = {p.id for p in data["held_out"].tables.procedures[self.args.held_out :]}
+        found["test"] = tuple(a for a in data["held_out"].tables.activities if a.procedure in test)
+        return {
+            name: round(float(np.mean([a.landmarks[column] == 1 for a in some])), 4) for name, some in found.items()
+        }
+
     def result(self, names: list[str], systems: list[str], data: dict[str, Dataset]) -> dict:
         labels = data["plain"].info.labels
         rare = np.isin(labels, names)
@@ -164,11 +175,9 @@ class Benchmark:
             "world": data["plain"].info.world,
             "generator": data["plain"].info.generator,
             "rarest": names,
-            "share_of_activities": {
-                name: [round(float(prevalence(data[s])[labels.index(name)]), 4) for s in ("pilot", "plain")]
-                for name in names
-            },
+            "share_of_activities": {name: self.shares(data, names, labels.index(name)) for name in names},
             "training_frames": self.frames,
+            "settings": {"preset": self.args.preset, "seeds": self.args.seeds, **dict(self.args.settings)},
             "scores": estimates(found),
         }
 
@@ -208,9 +217,32 @@ def _counts(rows: list[dict], labels: tuple[str, ...]) -> np.ndarray:
     return counts_of(truth, predicted, known)
 
 
+def tables(result: dict) -> str:
+    """Who is rare, then each system beside plain."""
+    lines = ["| landmark | pilot | plain | balanced | test |", "|---|---|---|---|---|"]
+    for name, shares in result["share_of_activities"].items():
+        lines.append(f"| {name} | {' | '.join(f'{100 * share:.1f} %' for share in shares.values())} |")
+    lines += [
+        "",
+        "| system | rare: F1 | gain | recovery | common: F1 | gain | all: macro-F1 | gain |",
+        "|" + "---|" * 8,
+    ]
+    scores = result["scores"]
+    for system in dict.fromkeys(key.split("/")[0] for key in scores):
+        cells = []
+        for column in ("rare", "common", "macro"):
+            gain = "-" if system == "plain" else shown(scores[f"{system}/{column}/minus_plain"], "+.3f")
+            cells += [shown(scores[f"{system}/{column}"]), gain]
+        recovery = "-" if system in ("plain", "balanced") else shown(scores[f"{system}/recovery"], ".2f")
+        lines.append(f"| {system} | {' | '.join([*cells[:2], recovery, *cells[2:]])} |")
+    return "\n".join(lines)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/rare_classes.json"), help="default: %(default)s")
+    parser.add_argument("--page", type=Path, default=Path("docs/results/study.md"), help="default: %(default)s")
     parser.add_argument("--preset", default="configs/vlm.py:tiny,tasks=landmarks")
     parser.add_argument("--remedies", nargs="*", default=list(REMEDIES))
     parser.add_argument("--procedures", type=int, default=12, help="of the plain training set, and of the pilot")
@@ -229,7 +261,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     args.workdir.mkdir(parents=True, exist_ok=True)
-    write_result(args.workdir / "rare_classes.json", Benchmark(args).run())
+    result = Benchmark(args).run()
+    write_result(args.out, result)
+    write_page(args.page, "rare_classes", tables(result))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,14 @@ def estimates(samples: Samples) -> dict[str, list[float | None]]:
     return {name: [e.value, e.low, e.high] for name, e in found.items()}
 
 
+def shown(estimate: list[float | None], form: str = ".3f") -> str:
+    """`0.512 [0.480, 0.544]` of a value with its interval; n/a where it is undefined."""
+    value, low, high = (float("nan") if x is None else x for x in estimate)
+    if np.isnan(value):
+        return "n/a"
+    return f"{value:{form}}" if np.isnan(low) or np.isnan(high) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """above / below, nan where nothing is to be recovered."""
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=np.abs(below) > 1e-9)

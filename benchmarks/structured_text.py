@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from runs import estimates, predictions, train_and_score, vlm_jax, write_result
+from runs import estimates, predictions, shown, train_and_score, vlm_jax, write_page, write_result
 
 from vlm_jax.data.store import open_dataset
 from vlm_jax.evaluation.intervals import Groups, Samples, weighted_mean
@@ -70,7 +70,8 @@ class Benchmark:
                 "ceiling_inputs": ceiling,
                 "scores": estimates(score_table(runs, list(self.args.systems), task, ceiling)),
             }
-        return {"world": info.world, "generator": info.generator, "tasks": tasks}
+        settings = {"preset": self.args.preset, "seeds": self.args.seeds, **dict(self.args.settings)}
+        return {"world": info.world, "generator": info.generator, "settings": settings, "tasks": tasks}
 
 
 def score_table(runs: list[list[list[dict]]], systems: list[str], task: str, ceiling: float | None) -> Samples:
@@ -102,9 +103,33 @@ def _unit_scores(rows: list[dict], task: str) -> np.ndarray:
     return np.array([[exact(said, [true]), 1.0, *fact_counts(said, [true])[-1]] for said, true in texts])
 
 
+def tables(result: dict) -> str:
+    """A table a task."""
+    parts = []
+    for task, found in result["tasks"].items():
+        ceiling = f"exact match given the inputs at most {found['ceiling_inputs']:.3f}"
+        lines = [
+            f"**{task}**: {ceiling}",
+            "",
+            "| system | exact match | gain | of the ceiling | facts: F1 | contradictions |",
+        ]
+        lines.append("|---|---|---|---|---|---|")
+        scores = found["scores"]
+        for system in dict.fromkeys(key.split("/")[0] for key in scores):
+            gain = "-" if system == "plain" else shown(scores[f"{system}/minus_plain"], "+.3f")
+            cells = [shown(scores[f"{system}/{key}"]) for key in ("exact", "of_ceiling", "fact_f1", "contradictions")]
+            lines.append(f"| {system} | {' | '.join([cells[0], gain, *cells[1:]])} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/structured_text.json"), help="default: %(default)s"
+    )
+    parser.add_argument("--page", type=Path, default=Path("docs/results/study.md"), help="default: %(default)s")
     parser.add_argument("--preset", default="configs/vlm.py:tiny,tasks=landmarks+describe+anticipate")
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS), metavar="NAME")
     parser.add_argument("--procedures", type=int, default=24)
@@ -125,7 +150,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     args.workdir.mkdir(parents=True, exist_ok=True)
-    write_result(args.workdir / "structured_text.json", Benchmark(args).run())
+    result = Benchmark(args).run()
+    write_result(args.out, result)
+    write_page(args.page, "structured_text", tables(result))
 
 
 if __name__ == "__main__":
