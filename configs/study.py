@@ -157,7 +157,14 @@ def null() -> ConfigDict:
     )  # fmt: skip
     config.folds = 2
     config.contexts = ("gold",)
-    config.settings = ("model.dtype=float32", "train.steps=400", "checkpoint.every=100", "eval.batch_size=32")
+    config.settings = (
+        "model.dtype=float32",
+        "model.text_encoder.layers=1",
+        "model.decoder.layers=1",
+        "train.steps=400",
+        "checkpoint.every=100",
+        "eval.batch_size=32",
+    )
     return config
 
 
