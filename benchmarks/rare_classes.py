@@ -25,10 +25,11 @@ from runs import estimates, predictions, ratio, shown, train_and_score, vlm_jax,
 from vlm_jax.contract import Frame, ProcedureBundle
 from vlm_jax.data.store import Dataset, open_dataset, write_dataset
 from vlm_jax.evaluation.intervals import Groups, Samples
-from vlm_jax.metrics.classification import counts_of, scores
+from vlm_jax.metrics.classification import average_precisions, counts_of, scores
 
 N_RARE, SHARE = 5, 0.2
 SEEDS = {"pilot": 101, "plain": 102, "pool": 103, "held_out": 104}
+COLUMNS = ("rare", "common", "macro", "rare_ap")
 REMEDIES = ("class_balanced", "repeat_factor", "asymmetric", "logit_adjustment")
 
 
@@ -169,8 +170,7 @@ class Benchmark:
         labels = data["plain"].info.labels
         rare = np.isin(labels, names)
         runs = [[predictions(self.folder / f"{s}-{seed}") for seed in range(self.args.seeds)] for s in systems]
-        columns = ("rare", "common", "macro")
-        found = score_table(runs, labels, rare, systems, columns)
+        found = score_table(runs, labels, rare, systems)
         return {
             "world": data["plain"].info.world,
             "generator": data["plain"].info.generator,
@@ -182,24 +182,35 @@ class Benchmark:
         }
 
 
-def score_table(
-    runs: list[list[list[dict]]], labels: tuple[str, ...], rare: np.ndarray, systems: list[str], columns: tuple
-) -> Samples:
-    """`<system>/<rare|common|macro>`, `.../minus_plain` and `<system>/recovery`; seeds averaged, paired resamples.
+def score_table(runs: list[list[list[dict]]], labels: tuple[str, ...], rare: np.ndarray, systems: list[str]) -> Samples:
+    """`<system>/COLUMN`, `.../minus_plain` and `<system>/recovery`; seeds averaged, paired resamples.
+
+    COLUMNS: F1 of the rare and of the common landmarks, of all, and the rare ones' average precision, which hangs on no
+    threshold.
 
     Args:
       runs: predictions of each system and seed; all of the same frames.
     """
     groups = Groups.build([row["procedure"] for row in runs[0][0] if "landmarks" in row])
-    sums = np.stack([[groups.sums(_counts(rows, labels)) for rows in seeds] for seeds in runs])  # [S, seeds, G, C, 4]
-    names = [f"{s}/{c}{m}" for s in systems for c in columns for m in ("", "/minus_plain")]
+    answers = [[_answers(rows, labels) for rows in seeds] for seeds in runs]
+    sums = np.stack(
+        [[groups.sums(counts_of(t, p, k)) for _, t, p, k in seeds] for seeds in answers]
+    )  # [S, seeds, G, C, 4]
+    names = [f"{s}/{c}{m}" for s in systems for c in COLUMNS for m in ("", "/minus_plain")]
     names += [f"{s}/recovery" for s in systems]
+
+    def precision(weights: np.ndarray) -> np.ndarray:
+        found = [
+            [average_precisions(s[:, rare], t[:, rare], k[:, rare], weights, groups.of) for s, t, _, k in seeds]
+            for seeds in answers
+        ]
+        return np.nanmean(np.array(found), axis=(1, 3))  # [S, R]
 
     def fn(weights: np.ndarray) -> np.ndarray:
         totals = np.tensordot(sums, weights, axes=(2, 1))  # [S, seeds, C, 4, R]
         f1 = np.moveaxis(scores(np.moveaxis(totals, -1, 0)).f1, 0, -1)  # [S, seeds, C, R]
-        parts = [f1[:, :, rare], f1[:, :, ~rare], f1]
-        means = np.stack([np.nanmean(p, axis=(1, 2)) for p in parts], axis=1)  # [S, columns, R]
+        parts = [np.nanmean(p, axis=(1, 2)) for p in (f1[:, :, rare], f1[:, :, ~rare], f1)]
+        means = np.stack([*parts, precision(weights)], axis=1)  # [S, COLUMNS, R]
         gains = means - means[systems.index("plain")]
         recovery = ratio(gains[:, 0], np.broadcast_to(gains[systems.index("balanced"), 0], gains[:, 0].shape))
         flat = np.stack([means, gains], axis=2).reshape(-1, weights.shape[0])
@@ -208,13 +219,13 @@ def score_table(
     return Samples.draw(names, fn, len(groups), resamples=2000)
 
 
-def _counts(rows: list[dict], labels: tuple[str, ...]) -> np.ndarray:
-    """float[U, C, 4] of one run's frames."""
+def _answers(rows: list[dict], labels: tuple[str, ...]) -> tuple[np.ndarray, ...]:
+    """(scores float, truth, predicted, known bool) [U, C] of one run's frames."""
     cells = [[row["landmarks"][name] for name in labels] for row in rows if "landmarks" in row]
+    score = np.array([[float(c["score"]) for c in row] for row in cells])
     truth = np.array([[bool(c["true"]) for c in row] for row in cells])
-    known = np.array([[c["true"] is not None for c in row] for row in cells])
     predicted = np.array([[bool(c["predicted"]) for c in row] for row in cells])
-    return counts_of(truth, predicted, known)
+    return score, truth, predicted, np.array([[c["true"] is not None for c in row] for row in cells])
 
 
 def tables(result: dict) -> str:
@@ -222,19 +233,19 @@ def tables(result: dict) -> str:
     lines = ["| landmark | pilot | plain | balanced | test |", "|---|---|---|---|---|"]
     for name, shares in result["share_of_activities"].items():
         lines.append(f"| {name} | {' | '.join(f'{100 * share:.1f} %' for share in shares.values())} |")
-    lines += [
-        "",
-        "| system | rare: F1 | gain | recovery | common: F1 | gain | all: macro-F1 | gain |",
-        "|" + "---|" * 8,
-    ]
+    heads = ("rare: F1", "gain", "recovery", "common: F1", "gain", "all: macro-F1", "gain", "rare: AP", "gain")
+    lines += ["", f"| system | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
     scores = result["scores"]
+    told = (scores["balanced/rare/minus_plain"][1] or 0) > 0  # a ratio over what may be nothing is no number
     for system in dict.fromkeys(key.split("/")[0] for key in scores):
         cells = []
-        for column in ("rare", "common", "macro"):
+        for column in COLUMNS:
             gain = "-" if system == "plain" else shown(scores[f"{system}/{column}/minus_plain"], "+.3f")
             cells += [shown(scores[f"{system}/{column}"]), gain]
-        recovery = "-" if system in ("plain", "balanced") else shown(scores[f"{system}/recovery"], ".2f")
+        recovery = "-" if system in ("plain", "balanced") or not told else shown(scores[f"{system}/recovery"], ".2f")
         lines.append(f"| {system} | {' | '.join([*cells[:2], recovery, *cells[2:]])} |")
+    if not told:
+        lines += ["", "No recovery is given: the interval of what the balanced set brings in F1 holds zero."]
     return "\n".join(lines)
 
 
