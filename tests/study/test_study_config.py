@@ -39,7 +39,7 @@ def test_base_is_wider_than_light_and_its_ablations_are_its_size():
     study = load_study("configs/study.py:small")
     rows = rows_of(study)
     light, base, ablated = (run_config(study, n, rows[n]) for n in ("light@tiny", "base@tiny", "no_text@tiny"))
-    assert light.model.image_encoder.width < base.model.image_encoder.width == 192
+    assert light.model.image_encoder.width < base.model.image_encoder.width == 160
     changed = dataclasses.replace(ablated.model, no_text=False)
     assert ablated.model.no_text and changed == base.model and ablated.optim == base.optim
 
