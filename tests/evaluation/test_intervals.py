@@ -73,6 +73,29 @@ def test_ninety_five_in_a_hundred_intervals_hold_the_truth():
     assert 0.88 <= held / 200 <= 0.99
 
 
+def test_intervals_over_seeds_hold_what_training_varies_by():
+    """Five seeds differ by as much as a group does: with the trained systems fixed far too few intervals hold 0."""
+    rng = np.random.default_rng(6)
+    held = np.zeros(2)
+    for trial in range(200):
+        groups, luck = rng.normal(size=20), rng.normal(size=5)
+        seeds = [_mean_samples(groups + one, resamples=300, seed=trial) for one in luck]
+        fixed = _mean_samples(groups + luck.mean(), resamples=300, seed=trial)
+        found = [samples.estimate("mean") for samples in (Samples.mean(seeds, str(trial)), fixed)]
+        held += [e.low <= 0 <= e.high for e in found]
+    assert 0.85 <= held[0] / 200 <= 0.99
+    assert held[1] / 200 < 0.75
+
+
+def test_one_seed_is_left_as_it_is_and_systems_draw_their_own():
+    values = np.random.default_rng(0).normal(size=10)
+    one = _mean_samples(values)
+    assert Samples.mean([one], "a").estimate("mean") == one.estimate("mean")
+    several = [_mean_samples(values + k) for k in range(3)]
+    a, again, b = (Samples.mean(several, name).boot for name in ("a", "a", "b"))
+    assert (a == again).all() and (a != b).any()
+
+
 def test_frames_of_one_group_move_together():
     groups = Groups.build(["b", "a", "b"])
     assert groups.names == ("a", "b") and len(groups) == 2

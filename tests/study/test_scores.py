@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sacrebleu.metrics import BLEU
 from scipy import stats
 from sklearn import metrics as sk
 
+from vlm_jax.evaluation.intervals import Samples
 from vlm_jax.study import scores as module
 from vlm_jax.study.pool import GOLD, pooled_systems
 from vlm_jax.study.scores import COLUMNS, foreign, score_variant
@@ -72,19 +74,31 @@ def test_texts_equal_sacrebleu_and_rouge(scored, pooled):
         assert row_of(scored, **where, metric=metric)["value"] == pytest.approx(value, abs=1e-6)
 
 
-def test_the_interval_is_scipys_over_whole_procedures_with_seeds_averaged_inside(scored, pooled):
-    values = [arrays(pooled, "base@tiny", seed) for seed in (0, 1)]
-    names = sorted(set(values[0][3]))
+def test_the_interval_is_scipys_over_whole_procedures_with_seeds_drawn_anew(scored, pooled):
+    """Each seed's distribution and jackknife are scipy's; of 300 resamples each draws two seeds with replacement."""
+    values, jackknife = [], []
+    for seed in (0, 1):
+        truth, chosen, _, groups = arrays(pooled, "base@tiny", seed)
+        names = sorted(set(groups))
 
-    def statistic(drawn):
-        rows = np.concatenate([np.flatnonzero(values[0][3] == names[int(g)]) for g in drawn])
-        return np.mean([sk.f1_score(t[rows], c[rows], average="macro") for t, c, _, _ in values])
+        def statistic(drawn, t=truth, c=chosen, g=groups, names=names):
+            rows = np.concatenate([np.flatnonzero(g == names[int(k)]) for k in drawn])
+            return sk.f1_score(t[rows], c[rows], average="macro")
 
-    theirs = stats.bootstrap(
-        (np.arange(len(names)),), statistic, vectorized=False, n_resamples=300, rng=np.random.default_rng(0)
-    ).confidence_interval
+        everyone = np.arange(len(names))
+        theirs = stats.bootstrap(
+            (everyone,), statistic, vectorized=False, n_resamples=300, rng=np.random.default_rng(0)
+        )
+        values.append((statistic(everyone), theirs.bootstrap_distribution))
+        jackknife.append([statistic(np.delete(everyone, k)) for k in everyone])
+    picks = np.random.default_rng(zlib.crc32(b"base@tiny")).multinomial(2, [0.5, 0.5], size=300)
+    boots = np.stack([boot for _, boot in values], axis=1)  # [R, 2]
+    mean, drawn = boots.mean(1), (picks * boots).sum(1) / 2
+    boot = (mean + 2**0.5 * (drawn - mean))[:, None]
+    value, left = np.mean([v for v, _ in values]), np.mean(jackknife, axis=0)[:, None]
+    expected = Samples(("f1",), np.array([value]), boot, left).estimate("f1")
     own = row_of(scored, system="base@tiny", task="landmarks", metric="f1_macro", context="gold")
-    assert (own["low"], own["high"]) == pytest.approx(tuple(theirs), abs=1e-6)
+    assert (own["low"], own["high"]) == pytest.approx((expected.low, expected.high), abs=1e-6)
     assert own["n_units"] == 112 and own["n_groups"] == 14 and own["unit"] == "frame"
 
 

@@ -106,7 +106,8 @@ class _Scorer:
     def score(self, name: str, scope: tuple[str, str], seeds: Sequence[Any]) -> None:
         """Rows of one system on one task of one source, in every context that it answers in."""
         scored = self._frames(scope, seeds) if scope[1] == "landmarks" else self._texts(scope, seeds)
-        for context, samples in scored.items():
+        for context, several in scored.items():
+            samples = Samples.mean(several, name)
             self.found.samples[name, *scope, context] = samples
             shown = samples.names if context == GOLD or scope[1] != "landmarks" else GAINS
             about = self._scope(scope)
@@ -121,7 +122,7 @@ class _Scorer:
         groups = Groups.build([group for group, _, _ in rows])
         return LabelUnits(truth.classes, np.stack([t for _, t, _ in rows]), np.stack([k for _, _, k in rows]), groups)
 
-    def _frames(self, scope: tuple[str, str], seeds: Sequence[FrameAnswers]) -> dict[str, Samples]:
+    def _frames(self, scope: tuple[str, str], seeds: Sequence[FrameAnswers]) -> dict[str, list[Samples]]:
         units, keys = self.label_units(scope), self.found.units[scope]
         out = {}
         for context in self._contexts(seeds[0].scores, keys):
@@ -131,10 +132,10 @@ class _Scorer:
                     np.stack([of[context][key] for key in keys]) for of in (answers.scores, answers.chosen)
                 )
                 several.append(decided_samples(units, score, chosen, resamples=self.resamples, seed=SEED))
-            out[context] = Samples.mean(several)
+            out[context] = several
         return out
 
-    def _texts(self, scope: tuple[str, str], seeds: Sequence[TextAnswers]) -> dict[str, Samples]:
+    def _texts(self, scope: tuple[str, str], seeds: Sequence[TextAnswers]) -> dict[str, list[Samples]]:
         keys = self.found.units[scope]
         units = [self._truth[scope].units[key] for key in keys]
         groups = Groups.build([group for group, _, _ in units])
@@ -146,7 +147,7 @@ class _Scorer:
                 names, columns = self._columns(units, written)
                 found = column_samples(names, columns, groups, resamples=self.resamples, seed=SEED)
                 several.append(self._with_facts(found, scope, units, written, groups) if context == GOLD else found)
-            out[context] = Samples.mean(several)
+            out[context] = several
         return out
 
     def _with_facts(
