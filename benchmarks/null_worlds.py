@@ -4,8 +4,8 @@
 
 Each world is a study of its own (`configs/study.py:null`). Where reports are independent of the images `vision` is
 asked for (base - no_image, report sentences), where previous descriptions are shuffled `text` (base - no_text,
-landmarks), and in the world as it is both: does the same machinery find them where they are? Finished runs are kept: the
-same command goes on, and processes with other `--worlds` may share a work directory. Everything is simulated.
+landmarks), and in the world as it is both: does the same machinery find them where they are? Finished runs are kept:
+the same command goes on, and processes with other `--worlds` may share a work directory. Everything is simulated.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def study(args: argparse.Namespace, variant: str, seeds: list[int]) -> list[dict
 def tables(rows: list[dict[str, Any]]) -> str:
     """Each contrast of each world, by each seed and by all of them."""
     lines = [
-        "| contrast | world | removed there | training seeds | difference | by interval | p (Holm, of seven) | verdict |",
+        "| contrast | world | removed | training seeds | difference | by interval | p (Holm, of seven) | verdict |",
         "|" + "---|" * 8,
     ]
     for name, world, found in scopes(rows):
