@@ -98,14 +98,14 @@ def smoke() -> ConfigDict:
 
 
 def small() -> ConfigDict:
-    """Widths to 160, 96 pixels, 12 procedures of 300 frames, 3 folds, one seed: what two cores do in hours.
+    """Widths to 160, 96 pixels, 12 procedures of 300 frames, 3 folds, one seed: meant for two cores.
 
     The image encoders of light@tiny and base@tiny read the last map of a small ResNet, as `tiny`'s does: a plain
     transformer from random weights sees next to nothing in so few steps (docs/results/probes.md).
 
     Command: vlm-jax study --config configs/study.py:small --workdir runs/study_small
     Expect: the table and the report; not run whole yet, so no score of it is published.
-    Hardware and time: two CPU cores, hours: the same command twice, each process on a core, takes the least time.
+    Hardware and time: two CPU cores, hours (not measured), by one process or by the same command twice.
     """
     config = ConfigDict(dataclasses.asdict(StudyConfig(name="small")))
     config.table = table("tiny")

@@ -152,9 +152,9 @@ class Samples:
     def mean(several: Sequence[Samples], name: str = "") -> Samples:
         """Means of the same metrics over training seeds, on the same groups and draws: seeds averaged inside.
 
-        Each resample draws the seeds anew, too, so that the interval holds the chance of training. S drawn ones vary
-        as if training varied by (S - 1) / S less than it does: their distance from the mean is widened by as much (Rao
-        and Wu 1988). A single seed knows nothing of another.
+        Each resample draws the seeds anew, too, so that the interval holds the chance of training. The variance of a
+        mean of S drawn ones is (S - 1) / S of what it should be: its distance from the mean of all is widened by the root of
+        S / (S - 1) (Rao and Wu 1988). Few seeds know their spread badly; a single one knows nothing of another.
 
         Args:
           name: of the system; those of other names draw their seeds independently.

@@ -36,7 +36,8 @@ over whole groups (patients or procedures), with the seeds drawn anew and averag
 under six groups, nor for a class that is present in fewer than six. All systems share the resamples of groups:
 differences are paired."""
 ONE_SEED = """One training seed: intervals and verdicts are of these trained systems, not of their recipes. Another
-training of the same recipe may differ by more than the margins; two seeds and more put that into the intervals."""
+training of the same recipe may differ by more than the margins; several seeds put that into the intervals, which
+stay too narrow with few of them."""
 READING = """Thresholds of each fold are chosen on its validation groups. BLEU-2 is corpus BLEU on a 0-1 scale, ROUGE-L
 its F1. Trivial scores are systems of their own, fitted on each fold's training groups. "gold": the true earlier texts
 are given; "rolled out": the system's own; "empty": none. A ceiling is what the state of the scene, or the inputs of the
