@@ -153,8 +153,8 @@ class Samples:
         """Means of the same metrics over training seeds, on the same groups and draws: seeds averaged inside.
 
         Each resample draws the seeds anew, too, so that the interval holds the chance of training. The variance of a
-        mean of S drawn ones is (S - 1) / S of what it should be: its distance from the mean of all is widened by the root of
-        S / (S - 1) (Rao and Wu 1988). Few seeds know their spread badly; a single one knows nothing of another.
+        mean of S drawn ones is (S - 1) / S of what it should be: its distance from the mean of all is widened by the
+        root of S / (S - 1) (Rao and Wu 1988). Few seeds know their spread badly; a single one knows nothing of another.
 
         Args:
           name: of the system; those of other names draw their seeds independently.
