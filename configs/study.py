@@ -171,6 +171,7 @@ def null() -> ConfigDict:
         "model.text_encoder.layers=1",
         "model.decoder.layers=1",
         "augment.drop_text=0.1",
+        "optim.lr=2e-3",
         "train.steps=400",
         "checkpoint.every=100",
         "eval.batch_size=32",
