@@ -152,19 +152,22 @@ class Samples:
     def mean(several: Sequence[Samples], name: str = "") -> Samples:
         """Means of the same metrics over training seeds, on the same groups and draws: seeds averaged inside.
 
-        Each resample draws the seeds anew, too, so that the interval holds the chance of training. The variance of a
-        mean of S drawn ones is (S - 1) / S of what it should be: its distance from the mean of all is widened by the
-        root of S / (S - 1) (Rao and Wu 1988). Few seeds know their spread badly; a single one knows nothing of another.
+        The interval holds the chance of training, too: each resample moves the mean by a draw of Student's t with S - 1
+        degrees of freedom, on the scale of the mean's standard error over seeds, which is how little few seeds know
+        their own spread (Fisher's 1935 solution for two sources of variance: Behrens and Fisher). With two seeds that
+        is honest and wide. A single seed knows nothing of another.
 
         Args:
-          name: of the system; those of other names draw their seeds independently.
+          name: of the system; those of other names are moved independently.
         """
         values, boots, left = (np.stack([getattr(s, part) for s in several]) for part in ("value", "boot", "jackknife"))
         n, boot = len(several), boots.mean(axis=0)
         if n > 1:
             rng = np.random.default_rng(zlib.crc32(name.encode()))
-            drawn = rng.multinomial(n, np.full(n, 1 / n), size=len(boot)) / n  # [R, S]
-            boot = boot + np.sqrt(n / (n - 1)) * (np.einsum("rs,srm->rm", drawn, boots) - boot)
+            # One row for all metrics, so that they move together. A row times the deviations: normal, its variance
+            # theirs; over the root of chi squared / (S - 1): Student's t.
+            rows = rng.normal(size=(len(boot), n)) / np.sqrt(rng.chisquare(n - 1, size=(len(boot), 1)))
+            boot = boot + rows / np.sqrt(n) @ (values - values.mean(axis=0))
         return Samples(several[0].names, values.mean(axis=0), boot, left.mean(axis=0))
 
 

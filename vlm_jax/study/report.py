@@ -32,12 +32,11 @@ ESTIMAND = """What each score estimates: what a system that is trained by this r
 scores on the units of a new procedure of the same kind, a ratio of sums over all units (macro scores: the mean of such
 ratios over classes), averaged over the training seeds. Every unit is answered once, by the run that did not see its
 group; the answers of all folds are pooled before the metric is computed. Intervals are 95 % BCa bootstrap intervals
-over whole groups (patients or procedures), with the seeds drawn anew and averaged inside each resample. None is given
+over whole groups (patients or procedures), seeds averaged inside and their chance added by Student's t. None is given
 under six groups, nor for a class that is present in fewer than six. All systems share the resamples of groups:
 differences are paired."""
 ONE_SEED = """One training seed: intervals and verdicts are of these trained systems, not of their recipes. Another
-training of the same recipe may differ by more than the margins; several seeds put that into the intervals, which
-stay too narrow with few of them."""
+training of the same recipe may differ by more than the margins; several seeds put that into the intervals."""
 READING = """Thresholds of each fold are chosen on its validation groups. BLEU-2 is corpus BLEU on a 0-1 scale, ROUGE-L
 its F1. Trivial scores are systems of their own, fitted on each fold's training groups. "gold": the true earlier texts
 are given; "rolled out": the system's own; "empty": none. A ceiling is what the state of the scene, or the inputs of the
