@@ -95,6 +95,18 @@ def data_paths(tmp_path_factory):
     return root / "toy", root / "notes"
 
 
+@pytest.fixture
+def other_site(tmp_path):
+    """Writes a data set of the source toy with the named patients, four activities of three frames each."""
+
+    def build(*names):
+        info = DatasetInfo("toy", "simulated", LABELS, keywords=tuple(f"step_{i}" for i in range(N_ACTIVITIES)))
+        write_dataset(tmp_path / "other", info, names, frames_bundle, progress=False)
+        return str(tmp_path / "other")
+
+    return build
+
+
 @pytest.fixture(scope="session")
 def run_data(data_paths):
     overrides = [("data.path", ",".join(map(str, data_paths))), ("data.split", "kfold:2:0"), ("eval.bootstrap", "200")]

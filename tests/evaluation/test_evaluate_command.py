@@ -51,12 +51,44 @@ def test_other_data_and_another_place(workdir, data_paths, tmp_path, capsys):
     assert (tmp_path / "there" / "report.html").is_file() and not (path / "eval").exists()
 
 
+def test_data_of_another_site_are_scored_whole_beside_what_the_training_data_teach(workdir, other_site, tmp_path):
+    path, _ = workdir
+    words = ["evaluate", "--checkpoint", str(path), "--data", other_site("p101", "p102"), "--split", "all"]
+    assert cli.main([*words, "--contexts", "gold", "--out", str(tmp_path / "there")]) == 0
+    metrics = json.loads((tmp_path / "there" / "metrics.json").read_text())
+    f1 = metrics["toy/landmarks/f1_macro"]
+    assert (f1["n_units"], f1["n_groups"]) == (24, 2)
+    # Markov's answers are sentences of training: no text of these two patients alone could give this score.
+    assert metrics["toy/describe/trivial/markov/bleu2"]["value"] > 0
+    shares = {k: e["value"] for k, e in metrics.items() if k.startswith("toy/landmarks/trivial/prior/")}
+    assert any(shares.values())
+
+
+def test_groups_that_were_trained_on_are_not_another_site_s(workdir, other_site, echo, run_data, capsys):
+    path, _ = workdir
+    echo.meta["sources"] = {"toy": {"groups": {"train": ["p101"], "validation": []}}}
+    assert cli.main(["evaluate", "--checkpoint", str(path), "--data", other_site("p101"), "--split", "all"]) == 2
+    assert "toy holds groups that the checkpoint was trained or validated on: p101" in capsys.readouterr().err
+
+
+def test_without_the_training_data_a_notice_says_what_is_missing(workdir, other_site, echo, monkeypatch, capsys):
+    path, _ = workdir
+    gone = dataclasses.replace(echo.config, data=dataclasses.replace(echo.config.data, path=("/gone",)))
+    monkeypatch.setattr(echo, "config", gone)
+    words = ["evaluate", "--checkpoint", str(path), "--data", other_site("p101"), "--split", "all"]
+    assert cli.main([*words, "--contexts", "gold"]) == 0
+    assert "no trivial text scores, prior or tf-idf" in capsys.readouterr().err
+    metrics = json.loads((path / "eval" / "all" / "metrics.json").read_text())
+    assert "toy/describe/bleu2" in metrics and not any("trivial/markov" in key for key in metrics)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         ([], "--workdir --checkpoint"),
         (["--workdir", "X", "--contexts", "silver"], "unknown context 'silver'"),
         (["--workdir", "X", "--split", "tests"], "invalid choice: 'tests'"),
+        (["--workdir", "X", "--split", "all"], "name other data with --data DIR"),
         (["--workdir", "X", "--data", "/nowhere"], "'/nowhere' does not exist"),
     ],
 )
@@ -74,7 +106,7 @@ def test_no_checkpoint_is_one_line(tmp_path, capsys):
 def test_notices_are_said(workdir, monkeypatch, run_data, capsys):
     path, _ = workdir
     data = dataclasses.replace(run_data, notices=["this split is optimistic"])
-    monkeypatch.setattr("vlm_jax.data.run_data.RunData.open", lambda *a: data)
+    monkeypatch.setattr("vlm_jax.data.run_data.RunData.open", lambda *a, **k: data)
     assert cli.main(["evaluate", "--workdir", str(path), "--contexts", "gold"]) == 0
     assert "this split is optimistic" in capsys.readouterr().err
     assert "this split is optimistic" in (path / "eval" / "test" / "report.html").read_text()

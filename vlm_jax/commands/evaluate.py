@@ -16,11 +16,15 @@ HELP = """Score a trained model on a split, every score beside the trivial ones.
 
 Writes WORKDIR/eval/SPLIT/{metrics.json, predictions.jsonl, report.html}.
 
+Data of another site, all of them (--split all), are scored beside what the run's own training data teach the trivial
+systems.
+
 example:
   vlm-jax evaluate --workdir runs/tiny --split test
+  vlm-jax evaluate --checkpoint runs/tiny --data data/other_site --split all --out runs/other_site
 """
 
-_SPLITS = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test", "all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--checkpoint", metavar="DIR", help="a work directory, one step's directory, or an export")
     parser.add_argument("--step", default="best", metavar="N|best|last", help="which checkpoint (default: best)")
     parser.add_argument("--data", metavar="DIR[,DIR]", help="other data sets than those of the training run")
-    parser.add_argument("--split", default="test", choices=_SPLITS, help="default: test")
+    parser.add_argument("--split", default="test", choices=_SPLITS, help="all: every record of --data (default: test)")
     parser.add_argument("--contexts", metavar="NAME[,NAME]", help="of gold, rolled_out, empty (default: as configured)")
     parser.add_argument("--out", metavar="DIR", help="where the results go (default: DIR/eval/SPLIT)")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
@@ -40,33 +44,51 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all is written."""
     from vlm_jax.commands.work_directory import work_directory
     from vlm_jax.decoding.system import System
+    from vlm_jax.errors import UserError
     from vlm_jax.evaluation.apart import check_apart
     from vlm_jax.evaluation.run import evaluate
     from vlm_jax.evaluation.table import table
 
+    whole = args.split == "all"
+    if whole and not args.data:
+        raise UserError("--split all would score what the model was trained on: name other data with --data DIR")
     flag = "--checkpoint" if args.workdir is None else "--workdir"
     where = work_directory(args.checkpoint if args.workdir is None else args.workdir, flag)
     out = _out(where, args)
     system = System.from_checkpoint(str(where), args.step)
-    data = _data(system, args.data)
+    data = _data(system, args.data, whole)
+    reference = _reference(system, data) if whole else data
     check_apart(data, args.split, system.meta.get("sources", {}))
     for notice in data.notices:
         print(notice, file=sys.stderr)
     contexts = args.contexts.split(",") if args.contexts else None
-    metrics = evaluate(system, data, args.split, out, contexts=contexts)
+    metrics = evaluate(system, data, args.split, out, contexts=contexts, reference=reference)
     print(json.dumps(metrics, indent=1) if args.json else table(metrics))
     print(f"results in {out}", file=sys.stderr)
     return 0
 
 
-def _data(system: Any, paths: str | None) -> Any:
-    """The data of the training run, or other data sets under the same rules."""
+def _data(system: Any, paths: str | None, whole: bool) -> Any:
+    """The data of the training run, or other data sets: under the same rules, or whole."""
     from vlm_jax.data.run_data import RunData
 
     config = system.config
     if paths:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=tuple(paths.split(","))))
-    return RunData.open(config, system.tokenizer, system.labels)
+    return RunData.open(config, system.tokenizer, system.labels, whole=whole)
+
+
+def _reference(system: Any, data: Any) -> Any:
+    """The data of the training run, beside others that are scored whole; where they are gone, a notice says so."""
+    from vlm_jax.errors import UserError
+
+    try:
+        return _data(system, None, False)
+    except UserError as error:
+        data.notices.append(
+            f"no trivial text scores, prior or tf-idf, for the run's training data could not be opened: {error}"
+        )
+        return data
 
 
 def _out(where: epath.Path, args: argparse.Namespace) -> Path:

@@ -18,7 +18,7 @@ from vlm_jax.data.collate import Collator, Row
 from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
 from vlm_jax.data.records import RecordTable, SourceRecords, build_records, unit_of
-from vlm_jax.data.run_sources import agreeing_sources, open_all
+from vlm_jax.data.run_sources import agreeing_sources, open_all, unsplit
 from vlm_jax.data.sampling import source_shares
 from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
 from vlm_jax.data.texts import cut_texts, texts_of
@@ -67,13 +67,21 @@ class RunData:
     timings: RowTimings = field(default_factory=RowTimings)
 
     @classmethod
-    def open(cls, config: Config, tokenizer: Tokenizer | None = None, labels: LabelSpace | None = None) -> RunData:
+    def open(
+        cls,
+        config: Config,
+        tokenizer: Tokenizer | None = None,
+        labels: LabelSpace | None = None,
+        *,
+        whole: bool = False,
+    ) -> RunData:
         """Opens, joins and splits the data sets of `config.data.path`.
 
         Args:
           config: the run's.
           tokenizer: a checkpoint's; by default `data.tokenizer`, or one trained on the training texts.
           labels: a checkpoint's; a data set's label that is not among them is left out, with a notice.
+          whole: no record trains, validates or tests, whatever `data.split` says: to score all of them.
 
         Raises:
           UserError: a data set, a split rule or a tokenizer that cannot be used.
@@ -86,7 +94,7 @@ class RunData:
         parts = [build_records(dataset, config.data, unit) for dataset in datasets]
         if empty := [str(d.path) for d, part in zip(datasets, parts, strict=True) if not len(part)]:
             raise UserError(f"data.path: '{empty[0]}' {NOTHING[unit]}")
-        splits = split_sources(parts, config)
+        splits = unsplit(parts) if whole else split_sources(parts, config)
         table = RecordTable(parts, [s.groups for s in splits])
         notices = list(dict.fromkeys(n for some in (*splits, *parts) for n in some.notices))
         own = LabelSpace.union({name: info.labels for name, info in sources.items()})

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from vlm_jax.contract import DatasetInfo
 from vlm_jax.data.files import local_path
+from vlm_jax.data.records import SourceRecords
+from vlm_jax.data.splits import UNUSED, SourceSplit, choose_level
 from vlm_jax.data.store import Dataset, open_dataset
 from vlm_jax.errors import UserError
 
@@ -43,3 +47,12 @@ def agreeing_sources(datasets: Sequence[Dataset]) -> dict[str, DatasetInfo]:
                 )
             procedures.add((info.source, procedure.id))
     return sources
+
+
+def unsplit(parts: Sequence[SourceRecords]) -> list[SourceSplit]:
+    """No split: data that are scored whole, by another site's model. Grouped by the strictest column there is."""
+    found = []
+    for part in parts:
+        level, _ = choose_level(part, "")
+        found.append(SourceSplit(np.full(len(part), UNUSED, np.int8), part.groups(level), level, ()))
+    return found

@@ -12,23 +12,25 @@ from vlm_jax.data.splits import SPLITS, SplitName
 from vlm_jax.errors import UserError
 
 USED: tuple[SplitName, ...] = ("train", "validation")
+ALL = "all"
 _SHOWN = 5
 
 
-def groups_of(data: RunData, split: SplitName) -> dict[str, list[str]]:
-    """{source: sorted ids of its groups that stand in the split}."""
+def groups_of(data: RunData, split: str) -> dict[str, list[str]]:
+    """{source: sorted ids of its groups that stand in the split, or of `all`}."""
     found: dict[str, set[str]] = {source: set() for source in data.sources}
     for part, cut in zip(data.parts, data.splits, strict=True):
-        found[part.info.source] |= set(np.unique(cut.groups[cut.codes == SPLITS.index(split)]).tolist())
+        groups = cut.groups if split == ALL else cut.groups[cut.codes == SPLITS.index(split)]
+        found[part.info.source] |= set(np.unique(groups).tolist())
     return {source: sorted(groups) for source, groups in found.items()}
 
 
-def check_apart(data: RunData, split: SplitName, sources: Mapping[str, Mapping[str, Any]]) -> None:
+def check_apart(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuses to score a split that holds what the model has learned from or was chosen by.
 
     Args:
       data: what is to be scored.
-      split: of `data`; train and validation, asked for by name, are let through.
+      split: of `data`, or all; train and validation, asked for by name, are let through.
       sources: `Meta.sources` of the checkpoint; a source that is not in it was not trained on.
 
     Raises:
@@ -40,8 +42,9 @@ def check_apart(data: RunData, split: SplitName, sources: Mapping[str, Mapping[s
         used = {group for ids in sources.get(source, {}).get("groups", {}).values() for group in ids}
         if shared := [group for group in groups if group in used]:
             more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
+            part = f"the {split} split of {source}" if split != ALL else source
             raise UserError(
-                f"the {split} split of {source} holds groups that the checkpoint was trained or validated on: "
+                f"{part} holds groups that the checkpoint was trained or validated on: "
                 f"{', '.join(shared[:_SHOWN])}{more}; its data or their split have changed since. Score the data set "
                 "it was trained with, or one of other groups with --data"
             )

@@ -59,7 +59,8 @@ class Page:
         mark = "simulated data" if len(worlds) == len(self.sources()) else "partly simulated data"
         more = ", ".join(dict.fromkeys(filter(None, (w.partition(", ")[2] for w in worlds))))
         mark += f" ({more})" if more else ""
-        return f"{self.name} on the {self.split} split" + (f" – {mark}" if worlds else "")
+        where = "all of other data" if self.split == "all" else f"the {self.split} split"
+        return f"{self.name} on {where}" + (f" – {mark}" if worlds else "")
 
 
 def report_html(page: Page, rows: Sequence[Mapping[str, Any]], image_of: Callable[[int], bytes | None]) -> str:

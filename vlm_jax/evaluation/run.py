@@ -36,15 +36,18 @@ def evaluate(
     *,
     contexts: Sequence[str] | None = None,
     progress: bool = True,
+    reference: RunData | None = None,
 ) -> Metrics:
     """Scores a system on a split and writes the results.
 
     Args:
-      split: train, validation or test.
+      split: train, validation, test, or all.
       out: the directory of the results, local or gs://; made if absent. Files of an earlier evaluation are replaced,
         each at once.
       contexts: of `CONTEXTS`; gold is always among them, for the main scores are its. None = `eval.contexts`.
       progress: say on stderr how far it is.
+      reference: the data of the training run, where `data` are others: trivial systems, tf-idf, class shares and
+        missing thresholds come from its training and validation records. By default from those of `data`.
 
     Returns:
       {`<source>/<task>/<metric>`: {value, low, high, n_units, n_groups, group_level, unit, world}}.
@@ -57,14 +60,15 @@ def evaluate(
     wanted = _contexts(system.config.eval.contexts if contexts is None else contexts)
     units = split_units(data, split, system.config.tasks)
     _check_some(units, split, system)
-    thresholds = system.thresholds or fit_thresholds(system, data, progress=progress)
+    reference = reference or data
+    thresholds = system.thresholds or fit_thresholds(system, reference, progress=progress)
     answerer = Answerer(system, data, split, progress=progress)
     answers = {context: answerer.answer(units, context) for context in wanted}
-    scorer = _scorer(system, data, thresholds)
+    scorer = _scorer(system, data, reference, thresholds)
     metrics = scorer.score(units, answers)
     if not metrics:
         first = next(iter(data.broken.values()), "no record has an answer")
-        raise UserError(f"nothing of the {split} split could be scored: {first}")
+        raise UserError(f"nothing of {_part(split)} could be scored: {first}")
     for notice in _broken(data):
         print(notice, file=sys.stderr, flush=True)
     view = data.records(split)
@@ -90,9 +94,13 @@ def _page(system: System, data: RunData, split: str, scorer: Scorer, metrics: Me
 def _check_some(units: Mapping[str, Sequence[Unit]], split: str, system: System) -> None:
     if not any(units.values()):
         raise UserError(
-            f"nothing to evaluate: the {split} split has no record that carries one of the model's tasks "
+            f"nothing to evaluate: {_part(split)} has no record that carries one of the model's tasks "
             f"({', '.join(system.config.tasks)}); see data.split, or evaluate another --split"
         )
+
+
+def _part(split: str) -> str:
+    return "the data" if split == "all" else f"the {split} split"
 
 
 def split_units(data: RunData, split: str, tasks: Sequence[str]) -> dict[str, list[Unit]]:
@@ -129,20 +137,20 @@ def _contexts(asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(c for c in CONTEXTS if c == "gold" or c in asked)
 
 
-def _scorer(system: System, data: RunData, thresholds: Mapping[str, float | None]) -> Scorer:
+def _scorer(system: System, data: RunData, reference: RunData, thresholds: Mapping[str, float | None]) -> Scorer:
     training: dict[str, list[Record]] = {
-        task: [u.record for u in some] for task, some in split_units(data, "train", TEXT_TASKS).items()
+        task: [u.record for u in some] for task, some in split_units(reference, "train", TEXT_TASKS).items()
     }
     return Scorer(
         labels=data.labels,
         names={name: info.labels for name, info in data.sources.items()},
         thresholds=thresholds,
         training=training,
-        label_counts=data.label_counts(),
+        label_counts=reference.label_counts(),
         worlds={name: info.world for name, info in data.sources.items()},
         simulators={name: info.simulator for name, info in data.sources.items()},
         group_levels=data.group_levels,
-        similarities=_similarities(data) if set(system.config.tasks) & set(TEXT_TASKS) else (),
+        similarities=_similarities(reference) if set(system.config.tasks) & set(TEXT_TASKS) else (),
         resamples=system.config.eval.bootstrap,
         seed=system.config.seed,
     )
