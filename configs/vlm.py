@@ -37,9 +37,11 @@ def light() -> ConfigDict:
     """ViT-S/16 + MiniLM-L12-H384 + 2 decoder layers: 61.0 M parameters (60,962,708).
 
     Command: vlm-jax train --config configs/vlm.py:light --workdir runs/light --config.data.path=DIR
-    Expect: needs about 1 GB for parameters, gradients and Adam, and activations by batch size.
-    Hardware and time: one GPU or TPU of 16 GB or more for the full run, whose time is not measured yet; on two CPU
-    cores 3.1 s a step of 8 images (measured), fit for trying out only: add --config.train.batch_size=8.
+    Expect: about 1 GB for parameters, gradients and Adam; with the activations of 64 images the CPU compiler estimates
+      26 GB in float32 (docs/scale.md). Where memory runs out: optim.accumulate=4 (the same batch by quarters), then
+      model.scan_layers=true with model.remat=true.
+    Hardware and time: one GPU or TPU for the full run, measured on neither; on two CPU cores about 4 s a step of 8
+      images (docs/performance.md), fit for trying out only: add --config.train.batch_size=8.
     """
     config = ConfigDict(dataclasses.asdict(Config(name="light")))
     config.model.vocab_size = 30720
@@ -61,8 +63,9 @@ def base() -> ConfigDict:
     """ViT-B/16 + DistilBERT + 2 decoder layers: 176.1 M parameters (176,097,044).
 
     Command: vlm-jax train --config configs/vlm.py:base --workdir runs/base --config.data.path=DIR
-    Expect: needs about 3 GB for parameters, gradients and Adam, and activations by batch size.
-    Hardware and time: one GPU or TPU of 24 GB or more; its time is not measured yet. Too slow on a CPU.
+    Expect: about 3 GB for parameters, gradients and Adam; with the activations of 64 images the CPU compiler estimates
+      37 GB in float32 (docs/scale.md). Where memory runs out: as for light.
+    Hardware and time: one GPU or TPU, measured on neither. Too slow on a CPU.
     """
     config = light()
     config.name = "base"

@@ -85,7 +85,7 @@ def tiny() -> ConfigDict:
 
     Command: vlm-jax train --config configs/pretrain/mae.py:tiny --workdir runs/mae --config.data.path=DIR
     Expect: the loss falls from about 1.2; what the encoder is good for is in docs/results/pretraining.md.
-    Hardware and time: two CPU cores; 0.2 s a step of 16 images was measured beside six other jobs.
+    Hardware and time: two CPU cores; not measured at its 32 images a step.
     """
     config = base()
     config.name = "mae@tiny"

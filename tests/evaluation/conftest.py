@@ -101,7 +101,12 @@ def other_site(tmp_path):
 
     def build(*names):
         info = DatasetInfo("toy", "simulated", LABELS, keywords=tuple(f"step_{i}" for i in range(N_ACTIVITIES)))
-        write_dataset(tmp_path / "other", info, names, frames_bundle, progress=False)
+
+        def bundle(name):
+            made = frames_bundle(name)
+            return dataclasses.replace(made, procedure=dataclasses.replace(made.procedure, patient=f"patient-{name}"))
+
+        write_dataset(tmp_path / "other", info, names, bundle, progress=False)
         return str(tmp_path / "other")
 
     return build

@@ -64,11 +64,13 @@ def test_data_of_another_site_are_scored_whole_beside_what_the_training_data_tea
     assert any(shares.values())
 
 
-def test_groups_that_were_trained_on_are_not_another_site_s(workdir, other_site, echo, run_data, capsys):
+@pytest.mark.parametrize("used", ["patient-p101", "p101"])  # what was split by: patients, or procedures
+def test_groups_that_were_trained_on_are_not_another_site_s(workdir, other_site, echo, used, capsys):
     path, _ = workdir
-    echo.meta["sources"] = {"toy": {"groups": {"train": ["p101"], "validation": []}}}
+    level = {"level": "procedure"} if used == "p101" else {}  # checkpoints of before do not say
+    echo.meta["sources"] = {"toy": level | {"groups": {"train": [used], "validation": []}}}
     assert cli.main(["evaluate", "--checkpoint", str(path), "--data", other_site("p101"), "--split", "all"]) == 2
-    assert "toy holds groups that the checkpoint was trained or validated on: p101" in capsys.readouterr().err
+    assert f"toy holds groups that the checkpoint was trained or validated on: {used}" in capsys.readouterr().err
 
 
 def test_without_the_training_data_a_notice_says_what_is_missing(workdir, other_site, echo, monkeypatch, capsys):

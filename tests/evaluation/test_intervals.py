@@ -95,6 +95,15 @@ def test_where_groups_agree_the_interval_over_seeds_is_student_s():
     assert (found.low, found.high) == pytest.approx(tuple(theirs), rel=0.03)
 
 
+def test_where_training_s_chance_is_all_there_is_the_skewness_of_groups_does_not_tilt_the_interval():
+    values = np.random.default_rng(2).gamma(0.3, size=24)
+    several = [_mean_samples(values + shift, resamples=20_000) for shift in (-90.0, -40, 0, 40, 90)]
+    found = Samples.mean(several).estimate("mean")
+    assert (found.high - found.value) / (found.value - found.low) == pytest.approx(1.0, abs=0.1)
+    alone = several[2].estimate("mean")
+    assert (alone.high - alone.value) / (alone.value - alone.low) > 1.3
+
+
 def test_one_seed_is_left_as_it_is_and_systems_draw_their_own():
     values = np.random.default_rng(0).normal(size=10)
     one = _mean_samples(values)

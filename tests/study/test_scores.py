@@ -74,8 +74,8 @@ def test_texts_equal_sacrebleu_and_rouge(scored, pooled):
         assert row_of(scored, **where, metric=metric)["value"] == pytest.approx(value, abs=1e-6)
 
 
-def test_the_interval_is_scipys_over_whole_procedures_with_seeds_drawn_anew(scored, pooled):
-    """Each seed's distribution and jackknife are scipy's; of 300 resamples each draws two seeds with replacement."""
+def test_the_interval_is_scipys_over_whole_procedures_moved_by_student_s_t_over_seeds(scored, pooled):
+    """Each seed's distribution and jackknife are scipy's; the mean of two moves by t with one degree of freedom."""
     values, jackknife = [], []
     for seed in (0, 1):
         truth, chosen, _, groups = arrays(pooled, "base@tiny", seed)
@@ -91,12 +91,13 @@ def test_the_interval_is_scipys_over_whole_procedures_with_seeds_drawn_anew(scor
         )
         values.append((statistic(everyone), theirs.bootstrap_distribution))
         jackknife.append([statistic(np.delete(everyone, k)) for k in everyone])
-    picks = np.random.default_rng(zlib.crc32(b"base@tiny")).multinomial(2, [0.5, 0.5], size=300)
-    boots = np.stack([boot for _, boot in values], axis=1)  # [R, 2]
-    mean, drawn = boots.mean(1), (picks * boots).sum(1) / 2
-    boot = (mean + 2**0.5 * (drawn - mean))[:, None]
-    value, left = np.mean([v for v, _ in values]), np.mean(jackknife, axis=0)[:, None]
-    expected = Samples(("f1",), np.array([value]), boot, left).estimate("f1")
+    random = np.random.default_rng(zlib.crc32(b"base@tiny"))
+    t = random.normal(size=(300, 2)) / np.sqrt(random.chisquare(1, size=(300, 1)))
+    each = np.array([v for v, _ in values])
+    mean = np.mean([boot for _, boot in values], axis=0)
+    boot = mean + t @ (each - each.mean()) / 2**0.5
+    value, left = each.mean(), np.mean(jackknife, axis=0)[:, None]
+    expected = Samples(("f1",), np.array([value]), boot[:, None], left, mean[:, None]).estimate("f1")
     own = row_of(scored, system="base@tiny", task="landmarks", metric="f1_macro", context="gold")
     assert (own["low"], own["high"]) == pytest.approx((expected.low, expected.high), abs=1e-6)
     assert own["n_units"] == 112 and own["n_groups"] == 14 and own["unit"] == "frame"

@@ -122,7 +122,7 @@ def test_groups_of_training_are_not_scored_as_test(trained, capsys):
     assert f"trained or validated on: {', '.join(held_out)}" in said and len(said.splitlines()) == 1
     many = {"toy": {"groups": {"train": held_out}}}
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="g0, g1, g2, g3, g4 and 3 more"):
-        patch.setattr("vlm_jax.evaluation.apart.groups_of", lambda *_: {"toy": [f"g{i}" for i in range(8)]})
+        patch.setattr("vlm_jax.evaluation.apart.ids_of", lambda *_: {"toy": [f"g{i}" for i in range(8)]})
         many["toy"]["groups"]["train"] = [f"g{i}" for i in range(8)]
         check_apart(data, "test", many)
 

@@ -34,8 +34,8 @@ class Meta:
       quarantine: rows of the record table that are left out, of all processes: unreadable, or set aside by the guard.
       set_aside: {uid: why} of those.
       rollbacks: how often the run went back to a checkpoint.
-      sources: {source: {world, simulator, licence, fingerprint, groups}} of the data it was trained on; `groups` are
-        the ids of the groups used, {"train": [...], "validation": [...]}.
+      sources: {source: {world, simulator, licence, fingerprint, level, groups}} of the data it was trained on; `groups`
+        are the ids of the groups used, at `level`: {"train": [...], "validation": [...]}.
       metrics: validation metrics of the step; empty where it was saved in a hurry, or nothing validates.
       versions: of the libraries that wrote it.
       calibration: {scoped name: (slope, offset) of its logit}, fitted on the validation split.

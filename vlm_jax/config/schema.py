@@ -236,7 +236,7 @@ class ParallelConfig:
     data: int = -1  # mesh axis sizes; -1 = what is left
     fsdp: int = 1
     tensor: int = 1
-    mesh: str = "custom"  # custom (the sizes below), data, fsdp, tensor or hybrid (fsdp inside a slice, data across)
+    mesh: str = "custom"  # custom (the sizes above), data, fsdp, tensor or hybrid (fsdp inside a slice, data across)
     coordinator: str = ""  # HOST:PORT; empty = from JAX_COORDINATOR_ADDRESS, Slurm, Cloud TPU; else one process
     num_processes: int = 0
     process_id: int = -1

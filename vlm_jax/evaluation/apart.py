@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vlm_jax.data.records import LEVELS
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.splits import SPLITS, SplitName
 from vlm_jax.errors import UserError
@@ -16,12 +17,26 @@ ALL = "all"
 _SHOWN = 5
 
 
-def groups_of(data: RunData, split: str) -> dict[str, list[str]]:
-    """{source: sorted ids of its groups that stand in the split, or of `all`}."""
+def groups_of(data: RunData, split: SplitName) -> dict[str, list[str]]:
+    """{source: sorted ids of its groups that stand in the split}."""
     found: dict[str, set[str]] = {source: set() for source in data.sources}
     for part, cut in zip(data.parts, data.splits, strict=True):
-        groups = cut.groups if split == ALL else cut.groups[cut.codes == SPLITS.index(split)]
-        found[part.info.source] |= set(np.unique(groups).tolist())
+        found[part.info.source] |= set(np.unique(cut.groups[cut.codes == SPLITS.index(split)]).tolist())
+    return {source: sorted(groups) for source, groups in found.items()}
+
+
+def ids_of(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """{source: sorted ids of a split, or of `all`, at the level that the checkpoint's own groups are of}.
+
+    A checkpoint that does not say it may name patients, procedures or sequences: the ids of all three.
+    """
+    found: dict[str, set[str]] = {source: set() for source in data.sources}
+    for part, cut in zip(data.parts, data.splits, strict=True):
+        rows = np.full(len(part), True) if split == ALL else cut.codes == SPLITS.index(split)
+        named = sources.get(part.info.source, {}).get("level", "").split("+")
+        levels = [level for level in LEVELS if level in named] or LEVELS
+        for level in (level for level in levels if part.has(level)):
+            found[part.info.source] |= set(np.unique(part.groups(level)[rows]).tolist())
     return {source: sorted(groups) for source, groups in found.items()}
 
 
@@ -38,7 +53,7 @@ def check_apart(data: RunData, split: str, sources: Mapping[str, Mapping[str, An
     """
     if split in USED:
         return
-    for source, groups in groups_of(data, split).items():
+    for source, groups in ids_of(data, split, sources).items():
         used = {group for ids in sources.get(source, {}).get("groups", {}).values() for group in ids}
         if shared := [group for group in groups if group in used]:
             more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""

@@ -73,12 +73,14 @@ class Samples:
     Attributes:
       names: the M metrics.
       value: float[M]. boot: float[R, M]. jackknife: float[G, M]; R = G = 0 where no interval is given.
+      groups: float[R, M], `boot` without the chance of training; None where `boot` holds none.
     """
 
     names: tuple[str, ...]
     value: np.ndarray
     boot: np.ndarray
     jackknife: np.ndarray
+    groups: np.ndarray | None = None
 
     @classmethod
     def draw(
@@ -94,11 +96,21 @@ class Samples:
     def column(self, name: str) -> Samples:
         """One metric alone."""
         i = [self.names.index(name)]
-        return Samples((name,), self.value[i], self.boot[:, i], self.jackknife[:, i])
+        groups = None if self.groups is None else self.groups[:, i]
+        return Samples((name,), self.value[i], self.boot[:, i], self.jackknife[:, i], groups)
 
     def minus(self, other: Samples) -> Samples:
         """Paired differences of the same metrics on the same groups."""
-        return Samples(self.names, self.value - other.value, self.boot - other.boot, self.jackknife - other.jackknife)
+        groups = None
+        if self.groups is not None or other.groups is not None:
+            groups = self.of_groups - other.of_groups
+        boot = self.boot - other.boot
+        return Samples(self.names, self.value - other.value, boot, self.jackknife - other.jackknife, groups)
+
+    @property
+    def of_groups(self) -> np.ndarray:
+        """float[R, M]: what resampling groups alone gives."""
+        return self.boot if self.groups is None else self.groups
 
     def get(self, name: str) -> float:
         """The value of one metric on the split; nan where undefined."""
@@ -116,7 +128,7 @@ class Samples:
         boot = one.boot[~np.isnan(one.boot[:, 0]), 0]
         if not len(boot):
             return Estimate(value)
-        low, high = np.quantile(boot, _bca_levels(value, boot, one.jackknife[:, 0]))
+        low, high = np.quantile(boot, _bca_levels(one._bca_constants(boot)))
         return Estimate(value, float(low), float(high))
 
     def tail(self, name: str, at: float) -> float | None:
@@ -131,7 +143,7 @@ class Samples:
             return None
         least = 1 / (len(boot) + 1)
         below = float(((boot < at).sum() + (boot <= at).sum()) / (2 * len(boot)))
-        constants = _bca_constants(value, boot, one.jackknife[:, 0])
+        constants = one._bca_constants(boot)
         if constants is not None:
             bias, acceleration = constants
             distance = float(ndtri(min(max(below, least), 1 - least))) - bias
@@ -146,7 +158,30 @@ class Samples:
             np.concatenate([getattr(self, part), getattr(other, part)], axis=-1)
             for part in ("value", "boot", "jackknife")
         )
-        return Samples(names, value, boot, jackknife)
+        groups = np.concatenate([self.of_groups, other.of_groups], axis=-1)
+        return Samples(names, value, boot, jackknife, groups)
+
+    def _bca_constants(self, boot: np.ndarray) -> tuple[float, float] | None:
+        """Bias and acceleration of the one metric here; None where they cannot be computed.
+
+        Acceleration is skewness, the groups' as the jackknife sees it. The chance of training is symmetric: what it
+        adds to the spread thins the skewness out, by the third power of the ratio of spreads (interquartile ranges, as t of
+        one degree of freedom has no variance).
+
+        Args:
+          boot: float[R], its defined resamples.
+        """
+        value, jackknife = float(self.value[0]), self.jackknife[:, 0]
+        below = float(((boot < value).sum() + (boot <= value).sum()) / (2 * len(boot)))
+        deviation = jackknife.mean() - jackknife
+        spread = float((deviation**2).sum())
+        if np.isnan(spread) or spread < 1e-18 or not 0 < below < 1:
+            return None
+        acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
+        if self.groups is not None:
+            own, whole = (np.subtract(*np.nanquantile(of, [0.75, 0.25])) for of in (self.groups[:, 0], boot))
+            acceleration *= min(1.0, float(own / whole)) ** 3 if whole > 0 else 1.0
+        return float(ndtri(below)), acceleration
 
     @staticmethod
     def mean(several: Sequence[Samples], name: str = "") -> Samples:
@@ -167,24 +202,14 @@ class Samples:
             # One row for all metrics, so that they move together. A row times the deviations: normal, its variance
             # theirs; over the root of chi squared / (S - 1): Student's t.
             rows = rng.normal(size=(len(boot), n)) / np.sqrt(rng.chisquare(n - 1, size=(len(boot), 1)))
-            boot = boot + rows / np.sqrt(n) @ (values - values.mean(axis=0))
+            drawn = boot + rows / np.sqrt(n) @ (values - values.mean(axis=0))
+            return Samples(several[0].names, values.mean(axis=0), drawn, left.mean(axis=0), boot)
         return Samples(several[0].names, values.mean(axis=0), boot, left.mean(axis=0))
 
 
-def _bca_constants(value: float, samples: np.ndarray, jackknife: np.ndarray) -> tuple[float, float] | None:
-    """Bias and acceleration; None where they cannot be computed."""
-    below = float(((samples < value).sum() + (samples <= value).sum()) / (2 * len(samples)))
-    deviation = jackknife.mean() - jackknife
-    spread = float((deviation**2).sum())
-    if np.isnan(spread) or spread < 1e-18 or not 0 < below < 1:
-        return None
-    return float(ndtri(below)), float((deviation**3).sum()) / (6 * spread**1.5)
-
-
-def _bca_levels(value: float, samples: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
+def _bca_levels(constants: tuple[float, float] | None) -> tuple[float, float]:
     """The two quantiles to read; the plain percentiles where bias or acceleration cannot be computed."""
     tail = (1 - LEVEL) / 2
-    constants = _bca_constants(value, samples, jackknife)
     if constants is None:
         return tail, 1 - tail
     bias, acceleration = constants

@@ -68,5 +68,6 @@ def unplanned_gathers(found: Iterable[Collective], params: Any, mesh: Mapping[st
             planned[size] -= one.times if axes == "fsdp" else 0
             if axes != "fsdp" or planned[size] < 0:
                 where = f"over {axes or 'no axis of the mesh'}, {one.size} devices"
-                lines.append(f"{dtype}{list(shape)}, as large as {names[size]}, {where}, for {one.source}")
+                purpose = f", for {one.source}" if one.source else ""
+                lines.append(f"{dtype}{list(shape)}, as large as {names[size]}, {where}{purpose}")
     return lines

@@ -128,6 +128,7 @@ def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
             "simulator": info.simulator,
             "licence": info.licence,
             "fingerprint": "+".join(prints[name]),
+            "level": data.group_levels[name],
             "groups": {split: groups[split][name] for split in USED},
         }
         for name, info in data.sources.items()
