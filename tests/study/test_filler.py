@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from vlm_jax.evaluation.run import PREDICTIONS
-from vlm_jax.study.filler import Example, TemplateFiller, first_named, nearest, present_in_contexts
+from vlm_jax.study.filler import Example, TemplateFiller, fill, first_named, nearest, present_in_contexts
 from vlm_jax.study.untrained import read_rows
 
 COLOURS = ("red", "green", "blue")
@@ -52,6 +54,21 @@ def test_in_a_study_it_reads_its_parents_landmarks_and_no_text(finished):
         for context, text in said["contexts"].items():  # what the parent sees without the true previous description
             chosen = {name for name in of if of[name]["contexts"][context] >= of[name]["threshold"]}
             assert {name for name in COLOURS if name in text} == chosen
+
+
+def test_a_frame_of_which_no_label_is_known_is_answered_as_one_without_landmarks(finished, tmp_path, monkeypatch):
+    job = next(job for job in finished.jobs() if job.system.parent)
+    parent = finished.parent(job)
+    rows = read_rows(parent.results / PREDICTIONS)
+    bare = next(row for row in rows if "describe" in row)
+    del bare["landmarks"]
+    monkeypatch.setattr("vlm_jax.study.filler.read_rows", lambda _: rows)
+    fill(parent, dataclasses.replace(job, folder=tmp_path))
+    before, after = ({r["uid"]: r for r in read_rows(f / PREDICTIONS)} for f in (job.results, tmp_path / "eval/test"))
+    assert after.keys() == before.keys()
+    said = after[bare["uid"]]["describe"]
+    assert not any(name in said["predicted"] for name in COLOURS) and list(said["contexts"]) == ["empty", "rolled_out"]
+    assert {u for u in after if after[u] != before[u]} <= {bare["uid"]}
 
 
 def test_in_each_context_what_the_parent_sees_there():

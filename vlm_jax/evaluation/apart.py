@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vlm_jax.data.records import LEVELS
+from vlm_jax.data.records import LEVELS, Level
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.splits import SPLITS, SplitName
 from vlm_jax.errors import UserError
@@ -34,8 +34,8 @@ def ids_of(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]]) 
     for part, cut in zip(data.parts, data.splits, strict=True):
         rows = np.full(len(part), True) if split == ALL else cut.codes == SPLITS.index(split)
         named = sources.get(part.info.source, {}).get("level", "").split("+")
-        levels = [level for level in LEVELS if level in named] or LEVELS
-        for level in (level for level in levels if part.has(level)):
+        levels: tuple[Level, ...] = tuple(level for level in LEVELS if named.count(level)) or LEVELS
+        for level in filter(part.has, levels):
             found[part.info.source] |= set(np.unique(part.groups(level)[rows]).tolist())
     return {source: sorted(groups) for source, groups in found.items()}
 

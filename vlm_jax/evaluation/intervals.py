@@ -165,8 +165,8 @@ class Samples:
         """Bias and acceleration of the one metric here; None where they cannot be computed.
 
         Acceleration is skewness, the groups' as the jackknife sees it. The chance of training is symmetric: what it
-        adds to the spread thins the skewness out, by the third power of the ratio of spreads (interquartile ranges, as t of
-        one degree of freedom has no variance).
+        adds to the spread thins the skewness out, by the third power of the ratio of spreads (interquartile ranges, as
+        t of one degree of freedom has no variance).
 
         Args:
           boot: float[R], its defined resamples.

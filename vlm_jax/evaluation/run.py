@@ -22,7 +22,7 @@ from vlm_jax.evaluation.predictions import prediction_rows
 from vlm_jax.evaluation.report import Page, report_html
 from vlm_jax.evaluation.scoring import Metrics, Scorer
 from vlm_jax.evaluation.thresholds import choose_thresholds
-from vlm_jax.evaluation.units import Unit, activity_key, find_units
+from vlm_jax.evaluation.units import END_WORD, Unit, activity_key, find_units
 from vlm_jax.metrics.similarity import Similarity, TfidfSimilarity, minilm
 
 METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.jsonl", "report.html"
@@ -157,10 +157,10 @@ def _scorer(system: System, data: RunData, reference: RunData, thresholds: Mappi
 
 
 def _similarities(data: RunData) -> tuple[Similarity, ...]:
-    """tf-idf on the training texts where there are any, and MiniLM where it is installed."""
+    """tf-idf on the training texts and the word for an end where there are any, and MiniLM where it is installed."""
     texts = list(data.train_texts())
     embedded = minilm()
-    fitted = (TfidfSimilarity(texts),) if any(t.strip() for t in texts) else ()
+    fitted = (TfidfSimilarity([*texts, END_WORD]),) if any(t.strip() for t in texts) else ()
     return fitted + ((embedded,) if embedded else ())
 
 

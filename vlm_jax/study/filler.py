@@ -117,6 +117,7 @@ def fill(parent: Job, job: Job) -> None:
     """Fits on the fold's training groups and answers its test units from what `parent` predicted on their frames."""
     data = open_fold(job)
     predicted = {(row["source"], row["uid"]): row for row in read_rows(parent.results / PREDICTIONS)}
+    contexts = sorted({c for row in predicted.values() for c in present_in_contexts(row.get("landmarks") or {})[1]})
     units = split_units(data, "test", STRUCTURED)
     training = [u.record for u in split_units(data, "train", ("describe",))["describe"]]
     rows: dict[int, dict] = {}
@@ -125,11 +126,14 @@ def fill(parent: Job, job: Job) -> None:
         filler = TemplateFiller.fit(examples, info.labels)
         for task in STRUCTURED:
             for unit in (u for u in units[task] if u.record.source == source):
-                landmarks = predicted.get((source, unit.record.uid), {}).get("landmarks")
-                if landmarks is None:
+                row = predicted.get((source, unit.record.uid))
+                if row is None:  # a broken record, which no system answers
                     continue
+                # Where no label is known the parent's row has none, and nothing counts as present.
                 write = filler.describe if task == "describe" else filler.anticipate
-                gold, others = present_in_contexts(landmarks)
+                landmarks = row.get("landmarks")
+                nothing = (frozenset(), dict.fromkeys(contexts, frozenset()))
+                gold, others = present_in_contexts(landmarks) if landmarks else nothing
                 answer = said(task, unit, as_scored(write(gold)), ())
                 answer["contexts"] = {context: as_scored(write(chosen)) for context, chosen in others.items()}
                 base_row(rows, unit)[task] = answer

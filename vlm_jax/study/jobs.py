@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -88,8 +89,13 @@ def _train(config: Config, place: Path) -> int:
 def choose(trials: dict[float, Path]) -> tuple[System, float]:
     """The trial whose best checkpoint has the lowest validation loss (the first of equals), for every system."""
     found = {factor: System.from_checkpoint(str(place), "best") for factor, place in trials.items()}
-    factor = min(found, key=lambda f: found[f].meta["metrics"].get("loss", float("inf")))
+    factor = min(found, key=lambda f: _finite(found[f].meta["metrics"].get("loss")))
     return found[factor], factor
+
+
+def _finite(loss: float | None) -> float:
+    """A trial that diverged wins against none that did not."""
+    return loss if loss is not None and math.isfinite(loss) else math.inf
 
 
 def summarise(system: System, factor: float, trials: dict[float, Path], data: RunData) -> dict[str, Any]:

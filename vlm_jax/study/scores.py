@@ -19,7 +19,7 @@ from vlm_jax.evaluation.label_scores import LabelUnits, decided_samples
 from vlm_jax.evaluation.run import METRICS
 from vlm_jax.evaluation.scoring import GAINS, Scope
 from vlm_jax.evaluation.text_scores import column_samples, unit_columns
-from vlm_jax.evaluation.units import UNIT_NAMES
+from vlm_jax.evaluation.units import END_WORD, UNIT_NAMES
 from vlm_jax.metrics.similarity import Similarity, TfidfSimilarity, minilm
 from vlm_jax.study.plan import Plan
 from vlm_jax.study.pool import GOLD, FrameAnswers, Pooled, TextAnswers, pooled_systems
@@ -184,7 +184,7 @@ class _Scorer:
             system = self.plan.systems[-1]
             data: RunData = open_fold(self.plan.job(self.variant, system, fold, self.plan.study.seeds[0]))
             texts = data.train_texts()
-            fitted = (TfidfSimilarity(texts),) if any(t.strip() for t in texts) else ()
+            fitted = (TfidfSimilarity([*texts, END_WORD]),) if any(t.strip() for t in texts) else ()
             self._similarities[fold] = fitted + ((self._minilm,) if self._minilm else ())
         return self._similarities[fold]
 
