@@ -17,6 +17,8 @@ from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.evaluation import run as run_module
 from vlm_jax.evaluation.run import evaluate, fit_thresholds
 from vlm_jax.evaluation.table import table
+from vlm_jax.evaluation.units import END_WORD
+from vlm_jax.metrics.similarity import best_cosine
 
 FIELDS = {"value", "low", "high", "n_units", "n_groups", "group_level", "unit", "world"}
 
@@ -272,6 +274,8 @@ def test_no_training_texts_mean_no_tfidf_and_no_package_no_minilm(monkeypatch):
     assert [s.name for s in run_module._similarities(none)] == ["cosine_minilm"]
     monkeypatch.setattr(run_module, "minilm", lambda: None)
     assert [s.name for s in run_module._similarities(some)] == ["cosine_tfidf"]
+    [tfidf] = run_module._similarities(some)
+    assert best_cosine(tfidf, [END_WORD], [[END_WORD]]).tolist() == [1.0], "the end is a right answer"
 
 
 def test_nothing_of_the_text_is_said_on_the_terminal(run_data, echo, tmp_path, capfd):

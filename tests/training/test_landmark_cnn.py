@@ -99,7 +99,7 @@ def test_it_starts_from_imported_weights_or_says_what_differs(init, tmp_path):
         with pytest.raises(UserError, match=r"depths is \(\) here and \(1, 1, 1, 1\) there"):
             initialise(fresh, config, ())
         return
-    started, notices = initialise(fresh, config, ())
+    started, notices, _ = initialise(fresh, config, ())
     jax.tree.map(np.testing.assert_array_equal, started["backbone"], params)
     assert "backbone starts from" in notices[0]
 

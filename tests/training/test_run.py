@@ -104,8 +104,8 @@ def test_groups_of_training_are_not_scored_as_test(trained, capsys):
     path, _, config, _ = trained
     data = RunData.open(config)
     sources = restore_for_inference(path).meta.sources
-    check_apart(data, "test", sources)
-    check_apart(data, "train", sources)
+    check_apart(data, "test", {"sources": sources})
+    check_apart(data, "train", {"sources": sources})
     check_apart(data, "test", {})
     meta = path / "checkpoints/3/meta/metadata"
     text = meta.read_text()
@@ -124,7 +124,7 @@ def test_groups_of_training_are_not_scored_as_test(trained, capsys):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="g0, g1, g2, g3, g4 and 3 more"):
         patch.setattr("vlm_jax.evaluation.apart.ids_of", lambda *_: {"toy": [f"g{i}" for i in range(8)]})
         many["toy"]["groups"]["train"] = [f"g{i}" for i in range(8)]
-        check_apart(data, "test", many)
+        check_apart(data, "test", {"sources": many})
 
 
 def test_changed_data_are_refused_on_resume(trained, monkeypatch):

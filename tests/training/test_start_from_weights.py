@@ -7,9 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from etils import epath
 
-from vlm_jax.training.run import Run, set_up, train_item
+from vlm_jax.errors import UserError
+from vlm_jax.evaluation.apart import check_apart
+from vlm_jax.training.run import Run, describe_sources, set_up, train_item
 
 
 def save(run: Run) -> Any:
@@ -43,3 +46,8 @@ def test_a_run_starts_from_another_s_encoders_and_resumes_without_them(toy_confi
     assert "starts from" not in capsys.readouterr().err
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed.state.params), ours)
     resumed.store.close()
+    assert [set(one["toy"]["groups"]) for one in resumed.meta({}, {}).inherited] == [{"train", "validation"}]
+    meta = {"sources": describe_sources(resumed.data), "inherited": resumed.inherited}
+    with pytest.raises(UserError, match="a run that the checkpoint started from .* was trained or validated on"):
+        check_apart(resumed.data, "test", meta)  # the other split
+    check_apart(resumed.data, "test", {**meta, "inherited": ()})

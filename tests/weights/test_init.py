@@ -54,18 +54,18 @@ def test_image_encoder_starts_from_its_directory(plain, tmp_path):
     imported = source(plain, "image_encoder")
     write_imported(imported, tmp_path / "w")
     config = make_config(("model.image_encoder.init", str(tmp_path / "w")))
-    params, notices = initialise(plain, config, TOKENS)
+    params, notices, _ = initialise(plain, config, TOKENS)
     jax.tree.map(np.testing.assert_array_equal, params["image_encoder"], imported.params["image_encoder"])
     assert params["text_encoder"] is plain["text_encoder"]
     assert notices == [f"model.image_encoder.init: image_encoder starts from {tmp_path / 'w'} (layout test)"]
-    assert initialise(plain, make_config(), TOKENS) == (plain, [])
+    assert initialise(plain, make_config(), TOKENS) == (plain, [], ())
 
 
 def test_positions_are_interpolated_to_the_run_s_images(plain, tmp_path):
     imported = source(plain, "image_encoder", mean=(0.5, 0.5, 0.5))
     write_imported(imported, tmp_path / "w")
     config = make_config(("model.image_encoder.init", str(tmp_path / "w")), ("data.image_size", "48"))
-    params, notices = initialise(fresh(config), config, TOKENS)
+    params, notices, _ = initialise(fresh(config), config, TOKENS)
     assert params["image_encoder"]["position_embedding"].shape == (37, 32)
     assert "interpolated from 17 to 37" in notices[0]
     assert "normalised otherwise: --config.model.image_encoder.mean=0.5,0.5,0.5" in notices[0]
@@ -77,7 +77,7 @@ def test_vocabulary_rows_are_matched_by_their_tokens(plain, tmp_path):
     table = np.random.default_rng(2).normal(size=(other.size, 32)).astype(np.float32)
     imported.params["text_encoder"]["word_embedding"] = table
     write_imported(imported, tmp_path / "w")
-    params, notices = initialise(plain, make_config(("model.text_encoder.init", str(tmp_path / "w"))), TOKENS)
+    params, notices, _ = initialise(plain, make_config(("model.text_encoder.init", str(tmp_path / "w"))), TOKENS)
     ids, new = {t: i for i, t in enumerate(tokens_of(other.to_json()))}, 0
     for i, token in enumerate(TOKENS):
         row = params["text_encoder"]["word_embedding"][i]
@@ -97,7 +97,7 @@ def test_scanned_and_unrolled_layers_fit_each_other(scanned, tmp_path):
     config = make_config(
         layers, ("model.image_encoder.init", str(tmp_path / "w")), *([scan] if scanned == "run" else [])
     )
-    params, _ = initialise(fresh(config), config, TOKENS)
+    params, *_ = initialise(fresh(config), config, TOKENS)
     theirs, ours = imported.params["image_encoder"]["blocks"], params["image_encoder"]["blocks"]
     stacked, unrolled = (theirs, ours) if scanned == "source" else (ours, theirs)
     for i in range(2):

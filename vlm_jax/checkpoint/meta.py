@@ -17,7 +17,7 @@ from vlm_jax.errors import UserError
 _VERSIONS = ("vlm_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
 
 
-LATER = ("calibration", "clauses", "set_aside", "rollbacks")
+LATER = ("calibration", "clauses", "set_aside", "rollbacks", "inherited")
 """Fields that checkpoints of the first versions do not have."""
 
 
@@ -36,6 +36,7 @@ class Meta:
       rollbacks: how often the run went back to a checkpoint.
       sources: {source: {world, simulator, licence, fingerprint, level, groups}} of the data it was trained on; `groups`
         are the ids of the groups used, at `level`: {"train": [...], "validation": [...]}.
+      inherited: `sources` of the runs that its parts started from (`model.<part>.init`), and of theirs.
       metrics: validation metrics of the step; empty where it was saved in a hurry, or nothing validates.
       versions: of the libraries that wrote it.
       calibration: {scoped name: (slope, offset) of its logit}, fitted on the validation split.
@@ -51,6 +52,7 @@ class Meta:
     set_aside: dict[str, str] = field(default_factory=dict)
     rollbacks: int = 0
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inherited: tuple[dict[str, Any], ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     calibration: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Meta:
             "quarantine": list(self.quarantine),
             "calibration": {name: list(pair) for name, pair in self.calibration.items()},
             "clauses": list(self.clauses),
+            "inherited": list(self.inherited),
         }
 
     @staticmethod
@@ -80,7 +83,7 @@ class Meta:
             config=from_dict(fields["config"]), labels=tuple(fields["labels"]), quarantine=tuple(fields["quarantine"])
         )
         fields["calibration"] = {k: (v[0], v[1]) for k, v in fields.get("calibration", {}).items()}
-        fields["clauses"] = tuple(fields.get("clauses", ()))
+        fields |= {name: tuple(fields.get(name, ())) for name in ("clauses", "inherited")}
         return Meta(**fields)
 
 

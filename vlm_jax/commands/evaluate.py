@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     system = System.from_checkpoint(str(where), args.step)
     data = _data(system, args.data, whole)
     reference = _reference(system, data) if whole else data
-    check_apart(data, args.split, system.meta.get("sources", {}))
+    check_apart(data, args.split, system.meta)
     for notice in data.notices:
         print(notice, file=sys.stderr)
     contexts = args.contexts.split(",") if args.contexts else None

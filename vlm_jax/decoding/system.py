@@ -55,7 +55,8 @@ class System:
       thresholds: {scoped landmark name: threshold, or None where none could be chosen}.
       calibration: {scoped landmark name: (slope, offset) of its logit}.
       clauses: what descriptions are made of, where `eval.grammar` holds generation to them.
-      meta: of the checkpoint (step, data sources, metrics, versions); empty during training.
+      meta: of the checkpoint (step, data sources, those of the runs it started from, metrics, versions); empty during
+        training.
       generate: the compiled decoding function; built from `config.eval` when not given.
       encode: the compiled landmark logits, (params, image, frame_mask, prompt) -> f32[B, C].
       narrow: {text tasks: the compiled decoding function of these alone}, built when first asked for.
@@ -119,7 +120,8 @@ class System:
         expected = jax.eval_shape(lambda: init_params(model, config, jax.random.key(0)))
         require_same(restored.params, expected, item="params", where=f"of step {restored.step}")
         params = jax.device_put(restored.params if dtype is None else cast(restored.params, dtype))
-        about = {"step": restored.step, "sources": meta.sources, "metrics": meta.metrics, "versions": meta.versions}
+        named = ("sources", "inherited", "metrics", "versions")
+        about = {"step": restored.step} | {name: getattr(meta, name) for name in named}
         kept = (dict(meta.thresholds), dict(meta.calibration), meta.clauses)
         return System(config, model, params, tokenizer, labels, *kept, about)
 

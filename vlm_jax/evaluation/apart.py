@@ -40,26 +40,32 @@ def ids_of(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]]) 
     return {source: sorted(groups) for source, groups in found.items()}
 
 
-def check_apart(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses to score a split that holds what the model has learned from or was chosen by.
+def check_apart(data: RunData, split: str, meta: Mapping[str, Any]) -> None:
+    """Refuses to score a split that holds what the model, or a run that it started from, has learned from.
 
     Args:
       data: what is to be scored.
       split: of `data`, or all; train and validation, asked for by name, are let through.
-      sources: `Meta.sources` of the checkpoint; a source that is not in it was not trained on.
+      meta: the checkpoint's; a source that is not among its `sources` or `inherited` was not trained on.
 
     Raises:
       UserError: names up to five such groups.
     """
     if split in USED:
         return
+    _refuse_shared(data, split, meta.get("sources", {}), "the checkpoint was")
+    for sources in meta.get("inherited", ()):
+        _refuse_shared(data, split, sources, "a run that the checkpoint started from (model.<part>.init) was")
+
+
+def _refuse_shared(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]], who: str) -> None:
     for source, groups in ids_of(data, split, sources).items():
         used = {group for ids in sources.get(source, {}).get("groups", {}).values() for group in ids}
         if shared := [group for group in groups if group in used]:
             more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
             part = f"the {split} split of {source}" if split != ALL else source
             raise UserError(
-                f"{part} holds groups that the checkpoint was trained or validated on: "
-                f"{', '.join(shared[:_SHOWN])}{more}; its data or their split have changed since. Score the data set "
-                "it was trained with, or one of other groups with --data"
+                f"{part} holds groups that {who} trained or validated on: {', '.join(shared[:_SHOWN])}{more}; its data "
+                "or their split have changed since, or differ. Score the data set it was trained with, or one of other "
+                "groups with --data"
             )

@@ -57,7 +57,7 @@ def _train_and_score(job: Job) -> int:
         trials[factor] = place
     system, factor = choose(trials)
     data = RunData.open(system.config, system.tokenizer, system.labels)
-    check_apart(data, "test", system.meta.get("sources", {}))
+    check_apart(data, "test", system.meta)
     start = time.monotonic()
     summary = summarise(system, factor, trials, data)
     write_bytes(job.folder / SUMMARY, to_json(summary, indent=1))

@@ -54,6 +54,7 @@ class Run:
     store: Store
     fresh: Callable[[], TrainState] | None = None  # the state of a run's beginning, made anew
     rollbacks: int = 0
+    inherited: tuple[dict[str, Any], ...] = ()  # as in Meta
 
     def names(self, rows: Iterable[int]) -> list[str]:
         """The uids of records."""
@@ -83,6 +84,7 @@ class Run:
             set_aside=dict(zip(self.names(why), why.values(), strict=True)),
             rollbacks=self.rollbacks,
             sources=describe_sources(self.data),
+            inherited=self.inherited,
             metrics=metrics,
             versions=versions(),
             calibration=calibration or {},
@@ -204,7 +206,7 @@ def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None,
 
     abstract = abstract_state(config, model, tx_fn, mesh)
 
-    def fresh() -> TrainState:
+    def begin() -> tuple[TrainState, tuple[dict[str, Any], ...]]:
         return start_from_weights(config, fresh_state(config, model, tx_fn, mesh, abstract), data)
 
     tx = tx_fn(abstract.params)
@@ -212,7 +214,7 @@ def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None,
     say(*data.notices)
     if config.model.attention == "cudnn" and (why := why_no_cudnn(config)):
         say(f"model.attention=cudnn needs a GPU and bfloat16, and {why}: attention goes without the fused kernel")
-    state = fresh() if start is None else abstract  # restored below
+    state, inherited = begin() if start is None else (abstract, ())  # restored below
     store = Store(
         workdir,
         keep_last=config.checkpoint.keep_last,
@@ -220,7 +222,8 @@ def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None,
         every=config.checkpoint.every,
         window=config.guard.window,
     )
-    run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, fresh)
+    run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, lambda: begin()[0])
+    run.inherited = inherited
     try:
         with (ledger or Ledger()).phase("restore"):
             restore_last(run, start)
@@ -231,17 +234,21 @@ def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None,
     return run
 
 
-def start_from_weights(config: Config, state: TrainState, data: RunData) -> TrainState:
-    """A fresh state with the parts that `model.<part>.init` names; a resumed run has them in its checkpoint.
+def start_from_weights(
+    config: Config, state: TrainState, data: RunData
+) -> tuple[TrainState, tuple[dict[str, Any], ...]]:
+    """A fresh state with the parts that `model.<part>.init` names, and what these had learned from; a resumed run has
+    both in its checkpoint.
 
     Raises:
       UserError: the weights do not fit the config.
     """
-    params, notices = initialise(state.params, config, tokens_of(data.tokenizer.to_json()))
+    params, notices, learned_from = initialise(state.params, config, tokens_of(data.tokenizer.to_json()))
     say(*notices)
     if not notices:
-        return state
-    return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+        return state, ()
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+    return state.replace(params=params, ema=ema), learned_from
 
 
 def train_item(state: Any) -> dict[str, Any]:
@@ -263,4 +270,5 @@ def restore_last(run: Run, step: int | None) -> None:
         run.data.set_aside
     )
     run.rollbacks = max(run.rollbacks, meta.rollbacks)
+    run.inherited = meta.inherited
     say(f"resuming from step {step} of {run.workdir}")

@@ -56,15 +56,17 @@ class Source:
       config: settings of the part, as far as the source tells.
       tokens: token of each vocabulary row, or None where the source has none.
       label: what it is, for messages.
+      learned_from: `Meta.sources` of the run that it is of, and of those that this one started from; () if imported.
     """
 
     arrays: dict[str, np.ndarray]
     config: dict[str, Any]
     tokens: tuple[str, ...] | None
     label: str
+    learned_from: tuple[dict[str, Any], ...] = ()
 
 
-def initialise(params: Any, config: Config, tokens: Sequence[str]) -> tuple[Any, list[str]]:
+def initialise(params: Any, config: Config, tokens: Sequence[str]) -> tuple[Any, list[str], tuple[dict[str, Any], ...]]:
     """Replaces the parts that the config names by the weights of their directories.
 
     Args:
@@ -73,13 +75,14 @@ def initialise(params: Any, config: Config, tokens: Sequence[str]) -> tuple[Any,
       tokens: token of each id of the run's tokenizer.
 
     Returns:
-      The tree, and one line a part that says what was loaded.
+      The tree, one line a part that says what was loaded, and what the sources had learned from (`Meta.inherited`).
 
     Raises:
       UserError: no such part in this system, nothing to read there, other sizes than the config's, or a vocabulary that
         cannot be matched. Names the settings or parameters.
     """
-    notices = []
+    notices: list[str] = []
+    learned_from: list[dict[str, Any]] = []
     for part in PARTS:
         directory = getattr(getattr(config.model, part, None), "init", "")
         if not directory:
@@ -97,7 +100,8 @@ def initialise(params: Any, config: Config, tokens: Sequence[str]) -> tuple[Any,
                 params = {**params, name: _place(params[name], values[original.removeprefix(part + "/")])}
         remarks = [*remarks, *_normalisation(config, part, source)]
         notices.append("; ".join([f"{key}: {part} starts from {directory} ({source.label})", *remarks]))
-    return params, notices
+        learned_from += [one for one in source.learned_from if one not in learned_from]
+    return params, notices, tuple(learned_from)
 
 
 def read_source(directory: str, part: str) -> Source:
@@ -107,6 +111,7 @@ def read_source(directory: str, part: str) -> Source:
       UserError: neither is there, or it holds no such part.
     """
     path = epath.Path(directory)
+    learned_from: tuple[dict[str, Any], ...] = ()
     if not path.exists():
         raise UserError(
             f"model.{part}.init: {directory} does not exist; give a directory that `vlm-jax weights import` or "
@@ -124,9 +129,11 @@ def read_source(directory: str, part: str) -> Source:
         config = dataclasses.asdict(section) if section is not None else {}
         tokens = spellings(meta.tokenizer) if meta.tokenizer else None
         label = f"step {restored.step} of a run of {meta.config.name}"
+        learned_from = (meta.sources, *meta.inherited)
     if part not in params:
         raise UserError(f"model.{part}.init: {directory} holds {', '.join(sorted(params))}, but no {part}")
-    return Source({name: np.asarray(v) for name, v in flatten(params[part]).items()}, config, tokens, label)
+    arrays = {name: np.asarray(v) for name, v in flatten(params[part]).items()}
+    return Source(arrays, config, tokens, label, learned_from)
 
 
 def _check_structure(config: Config, part: str, source: Source) -> None:
