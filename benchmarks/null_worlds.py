@@ -27,6 +27,8 @@ WORLDS = {
     "world=previous_shuffled": ("text",),
 }
 """Variant of the study -> the contrasts that are asked for there."""
+CONTROL = "normal"
+"""The world as it is: does the machinery find what is there?"""
 SYSTEMS = {"vision": ("base", "no_image"), "text": ("base", "no_text")}
 KEPT = ("world", "name", "value", "low", "high", "interval", "p", "p_holm", "verdict", "margin", "removed")
 
@@ -79,20 +81,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/null_worlds.json"), help="default: %(default)s")
     parser.add_argument("--page", type=Path, default=Path("docs/results/study.md"), help="default: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 to 4")
+    parser.add_argument("--control", type=int, nargs="+", help="seeds of the world as it is; default: --seeds")
     parser.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=list(WORLDS), metavar="NAME")
     parser.add_argument("--set", dest="settings", nargs="*", default=[], metavar="KEY=VALUE", help="of every study")
     return parser.parse_args()
 
 
+def scopes_of_seeds(args: argparse.Namespace, variant: str) -> list[list[int]]:
+    """Each seed alone, then all together."""
+    seeds = args.control if args.control and variant == CONTROL else args.seeds
+    return [*([seed] for seed in seeds), *([seeds] if len(seeds) > 1 else [])]
+
+
 def main() -> None:
     args = parse()
     args.workdir.mkdir(parents=True, exist_ok=True)
-    together = [args.seeds] if len(args.seeds) > 1 else []
-    rows = [
-        row for v in args.worlds for some in (*([k] for k in args.seeds), *together) for row in study(args, v, some)
-    ]
+    rows = [row for v in args.worlds for some in scopes_of_seeds(args, v) for row in study(args, v, some)]
     info = open_dataset(str(args.workdir / slug(args.worlds[0]) / "data" / slug(args.worlds[0]))).info
-    result = {"world": info.world, "generator": info.generator, "seeds": args.seeds, "contrasts": rows}
+    result = {"world": info.world, "generator": info.generator, "contrasts": rows}
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     args.page.with_name("null_worlds_simulated.svg").write_text(chart(rows))
     picture = "![Every interval beside the margin, simulated](null_worlds_simulated.svg)"
