@@ -86,7 +86,8 @@ def _reference(system: Any, data: Any) -> Any:
         return _data(system, None, False)
     except UserError as error:
         data.notices.append(
-            f"no trivial text scores, prior or tf-idf, for the run's training data could not be opened: {error}"
+            "no trivial text scores, prior or tf-idf, for the run's training data could not be opened "
+            f"({str(error).partition(';')[0]}): bring them back to have these"
         )
         return data
 

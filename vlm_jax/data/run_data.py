@@ -100,17 +100,8 @@ class RunData:
         own = LabelSpace.union({name: info.labels for name, info in sources.items()})
         if labels is not None and (unknown := [n for n in own.names if n not in labels.names]):
             notices.append(f"labels that the model does not know are left out: {', '.join(unknown)}")
-        data = cls(
-            config,
-            sources,
-            [d.fingerprint for d in datasets],
-            table,
-            splits,
-            parts,
-            labels or own,
-            tokenizer or Tokenizer.train((), 0),
-            notices,
-        )
+        fingerprints, words = [d.fingerprint for d in datasets], tokenizer or Tokenizer.train((), 0)
+        data = cls(config, sources, fingerprints, table, splits, parts, labels or own, words, notices)
         if tokenizer is None and unit != "frames":  # pixels alone need no words
             data.tokenizer = data._own_tokenizer()
         if unit == "joined":

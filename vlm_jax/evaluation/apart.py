@@ -53,19 +53,26 @@ def check_apart(data: RunData, split: str, meta: Mapping[str, Any]) -> None:
     """
     if split in USED:
         return
-    _refuse_shared(data, split, meta.get("sources", {}), "the checkpoint was")
+    _refuse_shared(data, split, meta.get("sources", {}), "the checkpoint was", _OWN)
     for sources in meta.get("inherited", ()):
-        _refuse_shared(data, split, sources, "a run that the checkpoint started from (model.<part>.init) was")
+        _refuse_shared(
+            data, split, sources, "a run that the checkpoint started from (model.<part>.init) was", _ITS_START
+        )
 
 
-def _refuse_shared(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]], who: str) -> None:
+_OWN = (
+    "its data or their split have changed since. Score the data set it was trained with, or one of other groups with "
+    "--data"
+)
+_ITS_START = "start from one that was trained with the same data.split, data.group_by and seed as this"
+
+
+def _refuse_shared(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]], who: str, do: str) -> None:
     for source, groups in ids_of(data, split, sources).items():
         used = {group for ids in sources.get(source, {}).get("groups", {}).values() for group in ids}
         if shared := [group for group in groups if group in used]:
             more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
             part = f"the {split} split of {source}" if split != ALL else source
             raise UserError(
-                f"{part} holds groups that {who} trained or validated on: {', '.join(shared[:_SHOWN])}{more}; its data "
-                "or their split have changed since, or differ. Score the data set it was trained with, or one of other "
-                "groups with --data"
+                f"{part} holds groups that {who} trained or validated on: {', '.join(shared[:_SHOWN])}{more}; {do}"
             )
