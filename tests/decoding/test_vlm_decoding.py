@@ -223,7 +223,7 @@ def test_from_checkpoint(monkeypatch, system, tokenizer, config, labels):
     params = system.params
     meta = SimpleNamespace(
         config=config, labels=labels.names, tokenizer=tokenizer.to_json(), thresholds={"fess/septum": None},
-        sources={}, metrics={"loss": 1.0}, versions={}, calibration={}, clauses=(),
+        sources={}, metrics={"loss": 1.0}, versions={}, calibration={}, clauses=(), inherited=(),
     )  # fmt: skip
     restored = SimpleNamespace(params=jax.tree.map(np.asarray, params), meta=meta, step=7)
     monkeypatch.setattr(system_module, "restore_for_inference", lambda path, step: restored)
