@@ -325,7 +325,7 @@ class Vlm(nn.Module):
         """Tokens [B, F, P, D] and bool[B, F, P]; frames that are not there are the null embedding, one of it seen."""
         tokens = self.image_encoder(image.flatten(0, 1)).unflatten(0, image.shape[:2])
         if self.config["no_image"]:
-            return self.null_image.expand_as(tokens), torch.ones_like(tokens[..., 0], dtype=torch.bool)
+            frame_mask = torch.zeros_like(frame_mask)
         tokens = torch.where(frame_mask[:, :, None, None], tokens, self.null_image)
         seen = frame_mask[:, :, None].repeat(1, 1, tokens.shape[2])
         seen[:, 0, -1] |= ~frame_mask.any(1)
@@ -335,7 +335,8 @@ class Vlm(nn.Module):
         """The prompts that the four tasks read [B, 4, S, D], and bool[B, 4, S]."""
         prompt = prompt[:, list(PROMPT_ROWS)]
         if self.config["no_text"]:
-            return self.null_text.expand(*prompt.shape, -1), torch.ones_like(prompt, dtype=torch.bool)
+            first = torch.arange(prompt.shape[-1]) == 0  # one null embedding is seen
+            return self.null_text.expand(*prompt.shape, -1), first.expand(prompt.shape)
         return self.text_encoder(prompt.flatten(0, 1)).unflatten(0, prompt.shape[:2]), prompt != 0
 
     def _landmark_logits(self, frames: Tensor, seen: Tensor, prompt: Tensor, kept: Tensor) -> Tensor:

@@ -104,6 +104,21 @@ def test_no_image_is_independent_of_the_image(make_small, make_batch, fusion):
 
 
 @pytest.mark.parametrize("fusion", ["cross_attention", "concat", "pooled"])
+def test_an_ablated_modality_shows_one_token(make_small, make_batch, fusion):
+    """More copies of one embedding say no more, and would outvote the other modality in the decoder's softmax."""
+    batch = make_batch()
+    blind, full = make_small(no_image=True, fusion=fusion), make_small(fusion=fusion)
+    absent = full(changed(batch, frame_mask=np.zeros_like(batch.frame_mask)))
+    np.testing.assert_allclose(blind(batch).token_logits, absent.token_logits, atol=1e-5)  # records without an image
+    for small in (blind, make_small(no_text=True, fusion=fusion)):
+        memory = small.model.apply(
+            {"params": small.params}, batch.image, batch.frame_mask, batch.prompt, method="encode"
+        )
+        mask = memory.image_mask if small is blind else memory.prompt_mask
+        np.testing.assert_array_equal(np.asarray(mask).sum(-1), 1)
+
+
+@pytest.mark.parametrize("fusion", ["cross_attention", "concat", "pooled"])
 def test_no_text_is_independent_of_the_prompts_and_of_their_length(make_small, make_batch, fusion):
     small, batch = make_small(no_text=True, fusion=fusion), make_batch()
     prompt = np.zeros_like(batch.prompt)

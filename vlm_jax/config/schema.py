@@ -144,8 +144,8 @@ class ModelConfig:
     fusion_heads: int = 12
     condition_on_landmarks: bool = False  # the decoder of describe also sees the predicted landmarks
     head_bias: float = 0.0  # with which the landmark head starts (EndoViT: -2, few labels are positive)
-    no_image: bool = False  # ablation: one learned null embedding in place of every image token
-    no_text: bool = False  # ablation: one learned null embedding in place of every prompt token
+    no_image: bool = False  # ablation: one learned null embedding in place of the image
+    no_text: bool = False  # ablation: one learned null embedding in place of every prompt
     vocab_size: int = 0  # 0 = the tokenizer's size; larger = padded, the rows beyond get no logit that counts
     dropout: float = 0.0
     dtype: str = "auto"  # auto (bfloat16 on accelerators, float32 on CPU), float32 or bfloat16: activations only

@@ -13,9 +13,9 @@ from flax import linen as nn
 from vlm_jax.config.schema import ModelConfig
 from vlm_jax.contract import TASKS, TEXT_TASKS
 from vlm_jax.models import initializers
+from vlm_jax.models.absence import join_frames, null_prompts
 from vlm_jax.models.backbones.networks import make_backbone
 from vlm_jax.models.decoder import Decoder
-from vlm_jax.models.frames import join_frames
 from vlm_jax.models.fusion import CrossSublayer, masked_mean
 from vlm_jax.models.heads import LandmarkHead, LandmarkTokens
 from vlm_jax.models.image_encoder import ImageEncoder
@@ -201,10 +201,7 @@ class Vlm(nn.Module):
         prompt = jnp.asarray(prompt)[:, np.array(self._prompt_rows)]
         b, u, s = prompt.shape
         tokens = self.text_encoder(prompt.reshape(b * u, s), train=train).reshape(b, u, s, -1)
-        if not self.config.no_text:
-            return tokens, prompt != 0
-        # Every position counts: a mask would still tell the length of the text.
-        return jnp.broadcast_to(self.null_text.astype(tokens.dtype), tokens.shape), jnp.ones_like(prompt, bool)
+        return null_prompts(tokens, self.null_text) if self.config.no_text else (tokens, prompt != 0)
 
     def _landmark_logits(
         self, image: jax.Array, image_mask: jax.Array, prompt: jax.Array, prompt_mask: jax.Array, train: bool

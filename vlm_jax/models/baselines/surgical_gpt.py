@@ -17,9 +17,9 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS, TEXT_TASKS
 from vlm_jax.errors import UserError
 from vlm_jax.models import initializers
+from vlm_jax.models.absence import join_frames, null_prompts
 from vlm_jax.models.baselines.gpt2 import KeysValues, empty_cache
 from vlm_jax.models.baselines.lv_gpt import WORD, ClassifierHead, LvGpt, n_vision_tokens
-from vlm_jax.models.frames import join_frames
 from vlm_jax.models.state import Cache, Outputs
 from vlm_jax.models.vlm import PROMPT_ROWS
 
@@ -95,7 +95,7 @@ class SurgicalGpt(LvGpt):
         b, u, s = prompt.shape
         words, word_mask = self.words(prompt), prompt != 0
         if self.config.no_text:
-            words, word_mask = jnp.broadcast_to(self.null_text.astype(words.dtype), words.shape), prompt == prompt
+            words, word_mask = null_prompts(words, self.null_text)
         width = words.shape[-1]
         hidden, prefix, mask = self.sequence(
             words.reshape(b * u, s, width),
