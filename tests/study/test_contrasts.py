@@ -118,6 +118,17 @@ def test_effects_are_found_where_they_are_and_not_where_they_were_removed():
     assert shuffled["text"].removed and not shuffled["vision"].removed
 
 
+def test_a_system_below_a_look_up_is_named():
+    scores = fake_scores("simulated, reports independent", 0.3)
+    for name, values in (("keyword_mode", 0.4), ("most_frequent", 0.1)):
+        scores.samples[f"trivial/{name}", "fess", "report", "gold"] = samples_of(np.full(12, values), name="bleu2")
+    scores.samples["trivial/all_positive", "fess", "landmarks", "gold"] = samples_of(np.full(12, 0.9))
+    scores.samples["trivial/keyword_mode", "other", "report", "gold"] = samples_of(np.full(12, 0.9), name="bleu2")
+    found = {c.name: c.not_learned for c in contrasts_of(scores)}
+    assert found["vision"] == {"no_image": "trivial/keyword_mode"} and found["classification"] == {}
+    assert found["text"] == {"base": "trivial/all_positive", "no_text": "trivial/all_positive"}
+
+
 def test_holm_can_take_a_verdict_back():
     scores = fake_scores("simulated", 0.2)
     one = next(c for c in contrasts_of(scores) if c.name == "vision")

@@ -12,7 +12,7 @@ from typing import Any
 
 from vlm_jax.evaluation.intervals import LEVEL, Samples
 from vlm_jax.simulator.config import WORLDS
-from vlm_jax.study.pool import GOLD
+from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX
 from vlm_jax.study.scores import VariantScores
 
 ALPHA = 1 - LEVEL
@@ -59,6 +59,8 @@ class Contrast:
       p, p_holm: of the verdict, before and after Holm's correction over the primaries of this world.
       verdict: the interval's, where p_holm stays under 0.05; else undecided.
       removed: whether this world has no such effect to find.
+      not_learned: {system: trivial system of the task that scores higher}, of the two compared. Such a contrast says
+        how fast a system learns, not what it sees: it has not learned what a look-up gives.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Contrast:
     p_holm: float | None
     verdict: str
     removed: bool
+    not_learned: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -108,12 +111,13 @@ def _contrast(
     removed = any(primary.name in names for null, names in REMOVED.items() if null in world)
     about = (primary.name, primary.finding, world, source, first, second, primary.task, primary.metric, primary.margin)
     if samples is None:
-        return Contrast(*about, None, None, None, NOT_RUN, None, None, NOT_RUN, removed)
+        return Contrast(*about, None, None, None, NOT_RUN, None, None, NOT_RUN, removed, {})
     estimate = samples.estimate(primary.metric)
     interval = against(estimate.low, estimate.high, primary.margin)
     sure = p_holm is not None and p_holm < ALPHA
     verdict = interval if sure else UNDECIDED
-    return Contrast(*about, estimate.value, estimate.low, estimate.high, interval, p, p_holm, verdict, removed)
+    outdone = {name: better for name in (first, second) if (better := outdone_by(name, source, primary, scores))}
+    return Contrast(*about, estimate.value, estimate.low, estimate.high, interval, p, p_holm, verdict, removed, outdone)
 
 
 def _compared(primary: Primary, scores: VariantScores) -> tuple[str, str, str, Samples | None]:
@@ -126,6 +130,20 @@ def _compared(primary: Primary, scores: VariantScores) -> tuple[str, str, str, S
             difference = pair[0].column(primary.metric).minus(pair[1].column(primary.metric))
             return source, first, second, difference
     return next(iter(scores.variant.worlds), ""), first or primary.first, second or primary.second, None
+
+
+def outdone_by(system: str, source: str, primary: Primary, scores: VariantScores) -> str:
+    """The best trivial system, where it scores higher than `system`; else an empty string.
+
+    It is a fair one: what it looks up are the prompts, which every system compared on texts reads, or nothing at all.
+    """
+    values = {
+        name: samples.estimate(primary.metric).value
+        for (name, *scope), samples in scores.samples.items()
+        if scope == [source, primary.task, GOLD] and (name == system or name.startswith(TRIVIAL_PREFIX))
+    }
+    best = max(values, key=lambda name: -1.0 if (value := values[name]) is None else value)
+    return "" if best == system else best
 
 
 def named(role: str, shown: Mapping[str, Any]) -> str:

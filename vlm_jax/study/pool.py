@@ -18,6 +18,8 @@ from vlm_jax.study.untrained import read_rows
 from vlm_jax.study.variants import Variant
 
 GOLD = "gold"
+TRIVIAL_PREFIX = "trivial/"
+"""Of the names of trivial systems in tables."""
 
 
 @dataclass
@@ -65,7 +67,7 @@ def pooled_systems(plan: Plan, variant: Variant) -> Iterator[tuple[str, str, lis
         first = plan.job(variant, system, 0, plan.study.seeds[0])
         for file in sorted(first.results.glob("*.jsonl")):
             pooled = _pool(plan, variant, system.name, plan.study.seeds[0], file.name)
-            yield f"trivial/{file.stem}", system.init, [pooled]
+            yield f"{TRIVIAL_PREFIX}{file.stem}", system.init, [pooled]
 
 
 def _pool(plan: Plan, variant: Variant, name: str, seed: int, file: str) -> Pooled:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vlm_jax.evaluation.report_plots import curves
 from vlm_jax.metrics.generation import rouge_l
-from vlm_jax.study.pool import GOLD, FrameAnswers, TextAnswers
+from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX, FrameAnswers, TextAnswers
 from vlm_jax.study.scores import VariantScores
 
 BINS = 10
@@ -23,7 +23,7 @@ def answers_section(found: VariantScores, source: str, task: str) -> str:
     if task != "landmarks":
         risks = {name: curve for name, a in systems.items() if (curve := text_risk(a, keys))}
         return plots(risks, "Risk over coverage: 1 - ROUGE-L of the share of sentences that the system is surest of")
-    trained = {name: a for name, a in systems.items() if not name.startswith("trivial/")}
+    trained = {name: a for name, a in systems.items() if not name.startswith(TRIVIAL_PREFIX)}
     arrays = {name: frame_arrays(a, keys) for name, a in trained.items()}
     parts = [
         plots({n: frame_risk(*a) for n, a in arrays.items()}, "Risk over coverage: errors among the surest decisions"),

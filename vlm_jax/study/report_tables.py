@@ -7,11 +7,9 @@ from html import escape
 
 from vlm_jax.evaluation.report_plots import number
 from vlm_jax.study.contrasts import NOT_RUN, Contrast
-from vlm_jax.study.pool import GOLD
+from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX
 from vlm_jax.study.scores import DATA, Row
 from vlm_jax.study.table import SHOWN, short_table
-
-TRIVIAL = "trivial/"
 
 
 def table(head: Sequence[str], lines: Iterable[str]) -> str:
@@ -57,6 +55,8 @@ def _contrast(c: Contrast) -> str:
             + ("it came out all the same" if came else "and not found")
             + "</small>"
         )
+    for name, better in c.not_learned.items():
+        note += f"<br><small>{escape(name)} is below {escape(better)}: it may not have learned yet</small>"
     cells = [
         f'<td class="text">{escape(c.finding)}</td>',
         f'<td class="verdict {c.verdict}">{c.verdict}{note}</td><td>{scored(estimate, "+")}</td>',
@@ -73,7 +73,7 @@ def score_table(rows: Sequence[Row], task: str) -> str:
     metrics = [m for m in SHOWN[task] if any(m in of for of in systems.values())]
     lines = []
     for name, of in systems.items():
-        kind = ' class="trivial"' if name.startswith(TRIVIAL) else ""
+        kind = ' class="trivial"' if name.startswith(TRIVIAL_PREFIX) else ""
         init = next(iter(of.values()))["init"]
         cells = "".join(f"<td>{scored(of.get(m))}</td>" for m in metrics)
         lines.append(f'<tr{kind}><td>{escape(name)}</td><td class="left">{escape(init)}</td>{cells}</tr>')
@@ -89,7 +89,7 @@ def context_table(rows: Sequence[Row], metric: str) -> str:
     """One metric under gold, rolled-out and empty contexts."""
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
-        if row["metric"] == metric and not row["system"].startswith(TRIVIAL) and row["system"] != DATA:
+        if row["metric"] == metric and not row["system"].startswith(TRIVIAL_PREFIX) and row["system"] != DATA:
             found.setdefault(row["system"], {})[row["context"]] = row
     contexts = list(dict.fromkeys(c for of in found.values() for c in of))
     if len(contexts) < 2:
@@ -110,8 +110,8 @@ def class_table(rows: Sequence[Row], title: str) -> str:
     f1: dict[tuple[str, str], Row] = {
         (_class(row), row["system"]): row for row in rows if row["metric"].endswith("/f1") and row["context"] == GOLD
     }
-    systems = list(dict.fromkeys(name for _, name in f1 if not name.startswith(TRIVIAL)))
-    systems += [name for name in (f"{TRIVIAL}all_positive",) if any(s == name for _, s in f1)]
+    systems = list(dict.fromkeys(name for _, name in f1 if not name.startswith(TRIVIAL_PREFIX)))
+    systems += [name for name in (f"{TRIVIAL_PREFIX}all_positive",) if any(s == name for _, s in f1)]
     lines = []
     for name in sorted(shares, key=lambda n: -(shares[n] or 0)):
         cells = "".join(_heat(f1.get((name, system))) for system in systems)
@@ -139,7 +139,7 @@ def forest(rows: Sequence[Row], metric: str, title: str) -> str:
     if not chosen:
         return ""
     top = max(r["high"] or r["value"] for r in chosen) or 1.0
-    rival = max((r["value"] for r in chosen if r["system"].startswith(TRIVIAL)), default=None)
+    rival = max((r["value"] for r in chosen if r["system"].startswith(TRIVIAL_PREFIX)), default=None)
     body = "".join(_forest_row(r, top, rival) for r in chosen)
     legend = (
         '<p class="legend"><span><i class="key own"></i>system</span>'
@@ -149,7 +149,7 @@ def forest(rows: Sequence[Row], metric: str, title: str) -> str:
 
 
 def _forest_row(row: Row, top: float, rival: float | None) -> str:
-    kind = " trivial" if row["system"].startswith(TRIVIAL) else ""
+    kind = " trivial" if row["system"].startswith(TRIVIAL_PREFIX) else ""
     at = 100 * row["value"] / top
     shapes = ['<rect class="track" x="0" y="0" width="100" height="10"/>']
     if rival is not None:

@@ -22,7 +22,7 @@ from vlm_jax.evaluation.text_scores import column_samples, unit_columns
 from vlm_jax.evaluation.units import END_WORD, UNIT_NAMES
 from vlm_jax.metrics.similarity import Similarity, TfidfSimilarity, minilm
 from vlm_jax.study.plan import Plan
-from vlm_jax.study.pool import GOLD, FrameAnswers, Pooled, TextAnswers, pooled_systems
+from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX, FrameAnswers, Pooled, TextAnswers, pooled_systems
 from vlm_jax.study.untrained import open_fold
 from vlm_jax.study.variants import Variant
 
@@ -98,7 +98,7 @@ class _Scorer:
 
     def _first(self, scope: tuple[str, str]) -> Any:
         """What is true is read from a trained system: a trivial one has not seen which labels a run uses."""
-        names = sorted(self.found.pooled, key=lambda name: name.startswith("trivial/"))
+        names = sorted(self.found.pooled, key=lambda name: name.startswith(TRIVIAL_PREFIX))
         return next(self.found.pooled[n][0][scope] for n in names if scope in self.found.pooled[n][0])
 
     # --- Systems ----------------------------------------------------------------------------------------------------
