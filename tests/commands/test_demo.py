@@ -30,6 +30,7 @@ def test_stages_are_commands_that_parse(tmp_path):
     assert (config.name, config.train.steps, config.data.split) == ("tiny", 3, "kfold:2:0")
     assert config.data.path == (str(tmp_path / "data"),)
     assert (config.data.vocab_size, config.optim.lr) == (768, 2e-3)
+    assert stages["evaluate"][-2:] == ["--contexts", "gold"]
     _, simulate = cli.parse(stages["simulate"])
     assert simulate.procedures in (6, "6") and simulate.out == str(tmp_path / "data")
 
@@ -39,6 +40,8 @@ def test_another_config_keeps_its_own_settings(tmp_path):
     _, train = cli.parse(dict(demo.stages(args, tmp_path))["train"])
     config = load_config(train.config, train.overrides)
     assert (config.train.steps, config.data.vocab_size) == (20, 1024)
+    args = _args(tmp_path, None, "--config.eval.contexts=gold,empty")
+    assert "--contexts" not in dict(demo.stages(args, tmp_path))["evaluate"], "what was asked for counts"
 
 
 @pytest.mark.parametrize("outcome", [3, UserError("no space")])

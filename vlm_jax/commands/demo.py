@@ -76,11 +76,13 @@ def stages(args: argparse.Namespace, workdir: Path) -> list[tuple[str, list[str]
     fitted = FITTED if args.config == CONFIG else {}
     settings = {"data.path": data, "data.split": SPLIT, **fitted, **dict(args.overrides)}
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
+    # Rolling out its own sentences takes half a minute and more: left to who wants it, and says so below.
+    contexts = [] if "eval.contexts" in settings else ["--contexts", "gold"]
     inputs, out = str(workdir / "frames.jsonl"), str(workdir / "predictions.jsonl")
     return [
         ("simulate", ["data", "simulate", "--out", data, "--procedures", args.procedures, *SIMULATE.split()]),
         ("train", ["train", "--config", args.config, "--workdir", place, *overrides]),
-        ("evaluate", ["evaluate", "--workdir", place, "--split", "test"]),
+        ("evaluate", ["evaluate", "--workdir", place, "--split", "test", *contexts]),
         ("predict", ["predict", "--checkpoint", place, inputs, "--out", out]),
     ]
 
@@ -91,4 +93,6 @@ def summary(workdir: Path) -> str:
 
     out, predictions = workdir / "eval" / "test", workdir / "predictions.jsonl"
     lines = ["", f"predicted, on simulated frames ({predictions})", read_predictions(predictions), ""]
-    return "\n".join([*lines, f"report   {out / 'report.html'}", f"figures  {out / 'metrics.json'}"])
+    lines += [f"report   {out / 'report.html'}", f"figures  {out / 'metrics.json'}"]
+    again = shlex.join(["vlm-jax", "evaluate", "--workdir", str(workdir), "--split", "test"])
+    return "\n".join([*lines, f"more     `{again}`: with its own sentences as contexts, and with none"])
