@@ -91,7 +91,7 @@ def test_roles_are_found_by_name_without_size():
     assert named("keyword_report", shown) == ""
 
 
-def fake_scores(world, effect):
+def fake_scores(world, effect, seeds=2):
     """A world with base, no_image and no_text whose scores differ by `effect`."""
     random = np.random.default_rng(0)
     base = random.normal(0.5, 0.05, 12)
@@ -102,7 +102,7 @@ def fake_scores(world, effect):
             samples[name, "fess", task, "gold"] = samples_of(values, 2000, name=metric)
     return SimpleNamespace(
         variant=SimpleNamespace(worlds={"fess": world}),
-        pooled=dict.fromkeys(("base", "no_image", "no_text")),
+        pooled={name: [{}] * seeds for name in ("base", "no_image", "no_text")},
         samples=samples,
         units={("fess", "landmarks"): [], ("fess", "report"): []},
     )
@@ -116,6 +116,13 @@ def test_effects_are_found_where_they_are_and_not_where_they_were_removed():
     assert null["vision"].removed and null["vision"].verdict == "within" and not null["text"].removed
     shuffled = {c.name: c for c in contrasts_of(fake_scores("simulated, previous shuffled", 0.0))}
     assert shuffled["text"].removed and not shuffled["vision"].removed
+
+
+def test_one_training_gives_an_interval_and_no_verdict():
+    one, two = ({c.name: c for c in contrasts_of(fake_scores("simulated", 0.2, seeds))} for seeds in (1, 2))
+    assert one["vision"].verdict == "one seed" and one["vision"].interval == two["vision"].interval == "above"
+    assert (one["vision"].low, one["vision"].p) == (two["vision"].low, two["vision"].p)
+    assert two["vision"].verdict == "above" and one["report"].verdict == "not run"
 
 
 def test_a_system_below_a_look_up_is_named():

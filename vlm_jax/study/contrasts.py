@@ -17,6 +17,8 @@ from vlm_jax.study.scores import VariantScores
 
 ALPHA = 1 - LEVEL
 ABOVE, BELOW, WITHIN, UNDECIDED, NOT_RUN = "above", "below", "within", "undecided", "not run"
+ONE_SEED = "one seed"
+"""No verdict on recipes: one training each, so that nothing is known of what another would score."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Contrast:
     Attributes:
       interval: verdict of the 95 % interval against the margin.
       p, p_holm: of the verdict, before and after Holm's correction over the primaries of this world.
-      verdict: the interval's, where p_holm stays under 0.05; else undecided.
+      verdict: the interval's, where p_holm stays under 0.05; else undecided. `one seed` where a system has but one: the
+        interval then is of these two trained systems.
       removed: whether this world has no such effect to find.
       not_learned: {system: trivial system of the task that scores higher}, of the two compared. Such a contrast says
         how fast a system learns, not what it sees: it has not learned what a look-up gives.
@@ -115,7 +118,8 @@ def _contrast(
     estimate = samples.estimate(primary.metric)
     interval = against(estimate.low, estimate.high, primary.margin)
     sure = p_holm is not None and p_holm < ALPHA
-    verdict = interval if sure else UNDECIDED
+    alone = min(len(scores.pooled[name]) for name in (first, second)) < 2
+    verdict = ONE_SEED if alone else interval if sure else UNDECIDED
     outdone = {name: better for name in (first, second) if (better := outdone_by(name, source, primary, scores))}
     return Contrast(*about, estimate.value, estimate.low, estimate.high, interval, p, p_holm, verdict, removed, outdone)
 

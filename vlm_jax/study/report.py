@@ -35,8 +35,9 @@ group; the answers of all folds are pooled before the metric is computed. Interv
 over whole groups (patients or procedures), seeds averaged inside and their chance added by Student's t. None is given
 under six groups, nor for a class that is present in fewer than six. All systems share the resamples of groups:
 differences are paired."""
-ONE_SEED = """One training seed: intervals and verdicts are of these trained systems, not of their recipes. Another
-training of the same recipe may differ by more than the margins; several seeds put that into the intervals."""
+ONE_SEED = """One training seed: intervals are of these trained systems, not of their recipes, and there are no
+verdicts. Another training of the same recipe may differ by more than the margins; with several seeds the intervals hold
+that, too."""
 READING = """Thresholds of each fold are chosen on its validation groups. BLEU-2 is corpus BLEU on a 0-1 scale, ROUGE-L
 its F1. Trivial scores are systems of their own, fitted on each fold's training groups. "gold": the true earlier texts
 are given; "rolled out": the system's own; "empty": none. A ceiling is what the state of the scene, or the inputs of the

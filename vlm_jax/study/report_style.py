@@ -16,7 +16,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 .line.trivial { stroke: var(--trivial); } rect.dot { fill: var(--own); } rect.dot.trivial { fill: var(--trivial); }
 .rule { stroke: var(--trivial); stroke-dasharray: 3 3; vector-effect: non-scaling-stroke; }
 .verdict { font-weight: 650; } .verdict.above { color: var(--own); } .verdict.below { color: #b42318; }
-.verdict.within { color: #1b6ca8; } .verdict.undecided, .verdict.not { color: var(--soft); }
+.verdict.within { color: #1b6ca8; } .verdict.undecided, .verdict.one, .verdict.not { color: var(--soft); }
 td.text { white-space: normal; text-align: left; min-width: 12rem; }
 th .slanted { font-size: .78rem; white-space: normal; display: inline-block; min-width: 4.5rem; }
 td.heat { text-align: center; } tr.trivial td { color: var(--soft); }

@@ -34,7 +34,8 @@ def contrast_table(contrasts: Sequence[Contrast]) -> str:
         '<section id="contrasts"><h2>Primary contrasts</h2><p class="note">One for each finding of the paper, margins '
         "fixed beforehand (docs/decisions/study-contrasts.md). above: the whole interval lies beyond +margin; below: "
         "beyond -margin; within: inside both. A verdict stands where p, adjusted by Holm over the seven, is under "
-        "0.05; all other comparisons on this page are descriptive.</p>"
+        "0.05 and each system was trained by two seeds or more; all other comparisons on this page are "
+        "descriptive.</p>"
     ]
     for world in worlds:
         parts.append(f'<h3><span class="world">{escape(world)}</span></h3>')
