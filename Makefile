@@ -46,7 +46,7 @@ lint: .venv/.dev.stamp  ## ruff, pyright, the rooms
 	$(BIN)/lint-imports
 
 test: lint  ## all checks and the default tests, with branch coverage
-	$(BIN)/python -m pytest -n 2 --cov=vlm_jax --cov-branch --cov-fail-under=90 --cov-report=term:skip-covered $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 25 --durations-min 5 --cov=vlm_jax --cov-branch --cov-fail-under=90 --cov-report=term:skip-covered $(PYTEST_FLAGS)
 
 test-slow: .venv/.dev.stamp  ## the tests that take minutes
 	$(BIN)/python -m pytest -m 'slow or multiprocess' --timeout=3600 $(PYTEST_FLAGS)
