@@ -335,7 +335,7 @@ class Vlm(nn.Module):
         """The prompts that the four tasks read [B, 4, S, D], and bool[B, 4, S]."""
         prompt = prompt[:, list(PROMPT_ROWS)]
         if self.config["no_text"]:
-            first = torch.arange(prompt.shape[-1]) == 0  # one null embedding is seen
+            first = torch.arange(prompt.shape[-1], device=prompt.device) == 0  # one null embedding is seen
             return self.null_text.expand(*prompt.shape, -1), first.expand(prompt.shape)
         return self.text_encoder(prompt.flatten(0, 1)).unflatten(0, prompt.shape[:2]), prompt != 0
 

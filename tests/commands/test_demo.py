@@ -66,6 +66,16 @@ def test_a_stage_that_fails_names_itself_and_how_to_go_on(tmp_path, capsys, outc
     assert f"the stage 'train' stopped; `vlm-jax demo --workdir {tmp_path}` goes on" in capsys.readouterr().err
 
 
+def test_it_says_how_to_score_the_other_contexts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "summary", lambda workdir: "")
+    monkeypatch.setattr("vlm_jax.inference.examples.write_examples", lambda *of: None)
+    said = f"`vlm-jax evaluate --workdir {tmp_path} --split test`"
+    assert demo.run(_args(tmp_path, lambda argv: 0)) == 0
+    assert said in capsys.readouterr().out
+    assert demo.run(_args(tmp_path, lambda argv: 0, "--config.eval.contexts=gold")) == 0
+    assert said not in capsys.readouterr().out, "it would score the same again"
+
+
 def test_what_to_run_again_says_what_was_given(tmp_path, capsys):
     args = _args(tmp_path, lambda argv: 1, "--procedures", "6", "--config.train.steps=3")
     assert demo.run(args) == 1

@@ -103,7 +103,7 @@ def test_no_image_is_independent_of_the_image(make_small, make_batch, fusion):
     assert not np.allclose(full(batch).token_logits, moved.token_logits)
 
 
-@pytest.mark.parametrize("fusion", ["cross_attention", "concat", "pooled"])
+@pytest.mark.parametrize("fusion", ["cross_attention", "concat"])
 def test_an_ablated_modality_shows_one_token(make_small, make_batch, fusion):
     """More copies of one embedding say no more, and would outvote the other modality in the decoder's softmax."""
     batch = make_batch()

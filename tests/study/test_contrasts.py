@@ -11,6 +11,7 @@ from scipy import stats
 
 from vlm_jax.evaluation.intervals import Samples
 from vlm_jax.study.contrasts import PRIMARY, against, contrasts_of, holm, named, p_value
+from vlm_jax.study.report_tables import contrast_table
 
 
 def samples_of(values, resamples=4000, seed=0, name="f1_macro"):
@@ -121,19 +122,41 @@ def test_effects_are_found_where_they_are_and_not_where_they_were_removed():
 def test_one_training_gives_an_interval_and_no_verdict():
     one, two = ({c.name: c for c in contrasts_of(fake_scores("simulated", 0.2, seeds))} for seeds in (1, 2))
     assert one["vision"].verdict == "one seed" and one["vision"].interval == two["vision"].interval == "above"
-    assert (one["vision"].low, one["vision"].p) == (two["vision"].low, two["vision"].p)
     assert two["vision"].verdict == "above" and one["report"].verdict == "not run"
+    mixed = fake_scores("simulated", 0.2)
+    mixed.pooled["no_image"] = [{}]
+    assert {c.name: c.verdict for c in contrasts_of(mixed)}["vision"] == "one seed", "of either system"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "effect", "said"),
+    [(1, 0.2, "one training cannot tell"), (2, 0.2, "it came out all the same"), (2, 0.0, "it did not come out")],
+)
+def test_the_report_says_of_a_null_world_what_can_be_said(seeds, effect, said):
+    scores = fake_scores("simulated, reports independent", effect, seeds)
+    scores.samples["trivial/keyword_mode", "fess", "report", "gold"] = samples_of(np.full(12, 0.4), 2000, name="bleu2")
+    html = contrast_table(contrasts_of(scores))
+    notes = {note for note in ("one training cannot tell", "came out all the same", "did not come out") if note in html}
+    assert len(notes) == 1 and said in html
+    assert ("no_image is below trivial/keyword_mode: it may not have learned yet" in html) == (effect > 0)
 
 
 def test_a_system_below_a_look_up_is_named():
     scores = fake_scores("simulated, reports independent", 0.3)
     for name, values in (("keyword_mode", 0.4), ("most_frequent", 0.1)):
-        scores.samples[f"trivial/{name}", "fess", "report", "gold"] = samples_of(np.full(12, values), name="bleu2")
-    scores.samples["trivial/all_positive", "fess", "landmarks", "gold"] = samples_of(np.full(12, 0.9))
-    scores.samples["trivial/keyword_mode", "other", "report", "gold"] = samples_of(np.full(12, 0.9), name="bleu2")
+        scores.samples[f"trivial/{name}", "fess", "report", "gold"] = samples_of(
+            np.full(12, values), 2000, name="bleu2"
+        )
+    scores.samples["trivial/all_positive", "fess", "landmarks", "gold"] = samples_of(np.full(12, 0.9), 2000)
+    scores.samples["trivial/keyword_mode", "other", "report", "gold"] = samples_of(np.full(12, 0.9), 2000, name="bleu2")
     found = {c.name: c.not_learned for c in contrasts_of(scores)}
     assert found["vision"] == {"no_image": "trivial/keyword_mode"} and found["classification"] == {}
     assert found["text"] == {"base": "trivial/all_positive", "no_text": "trivial/all_positive"}
+    near = np.random.default_rng(1).normal(0.51, 0.05, 12)
+    scores.samples["trivial/all_positive", "fess", "landmarks", "gold"] = samples_of(near, 2000)
+    assert "base" not in next(c for c in contrasts_of(scores) if c.name == "text").not_learned, "by chance alone"
+    scores.samples["trivial/all_positive", "fess", "landmarks", "gold"] = samples_of(np.full(12, np.nan), 2000)
+    assert next(c for c in contrasts_of(scores) if c.name == "text").not_learned == {}, "undefined"
 
 
 def test_holm_can_take_a_verdict_back():

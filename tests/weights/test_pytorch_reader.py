@@ -98,7 +98,7 @@ def compare(reader, config, out, frames=1, deviation=0.2):
 VARIANTS = {
     "cross_attention": {},
     "no_text, concat, scanned": {"no_text": True, "fusion": "concat", "scan_layers": True},
-    "no_image, pooled": {"no_image": True, "fusion": "pooled"},
+    "no_image, concat": {"no_image": True, "fusion": "concat"},
     "separate": {
         "tasks": ("landmarks",),
         "fusion": "separate",

@@ -59,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
         if code:
             return code
     print(summary(workdir))
+    if "eval.contexts" not in dict(args.overrides):
+        again = shlex.join(["vlm-jax", "evaluate", "--workdir", str(workdir), "--split", "test"])
+        print(f"more     `{again}`: with its own sentences as contexts, and with none")
     return 0
 
 
@@ -76,7 +79,7 @@ def stages(args: argparse.Namespace, workdir: Path) -> list[tuple[str, list[str]
     fitted = FITTED if args.config == CONFIG else {}
     settings = {"data.path": data, "data.split": SPLIT, **fitted, **dict(args.overrides)}
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
-    # Rolling out its own sentences takes half a minute and more: left to who wants it, and says so below.
+    # Rolling out its own sentences takes half a minute and more: `run` says how.
     contexts = [] if "eval.contexts" in settings else ["--contexts", "gold"]
     inputs, out = str(workdir / "frames.jsonl"), str(workdir / "predictions.jsonl")
     return [
@@ -93,6 +96,4 @@ def summary(workdir: Path) -> str:
 
     out, predictions = workdir / "eval" / "test", workdir / "predictions.jsonl"
     lines = ["", f"predicted, on simulated frames ({predictions})", read_predictions(predictions), ""]
-    lines += [f"report   {out / 'report.html'}", f"figures  {out / 'metrics.json'}"]
-    again = shlex.join(["vlm-jax", "evaluate", "--workdir", str(workdir), "--split", "test"])
-    return "\n".join([*lines, f"more     `{again}`: with its own sentences as contexts, and with none"])
+    return "\n".join([*lines, f"report   {out / 'report.html'}", f"figures  {out / 'metrics.json'}"])

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from vlm_jax.evaluation.intervals import LEVEL, Samples
 from vlm_jax.simulator.config import WORLDS
 from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX
@@ -62,8 +64,8 @@ class Contrast:
       verdict: the interval's, where p_holm stays under 0.05; else undecided. `one seed` where a system has but one: the
         interval then is of these two trained systems.
       removed: whether this world has no such effect to find.
-      not_learned: {system: trivial system of the task that scores higher}, of the two compared. Such a contrast says
-        how fast a system learns, not what it sees: it has not learned what a look-up gives.
+      not_learned: {system: the trivial system of the task that it is below}, of the two compared. Such a contrast may
+        say how fast a system learns and not what it sees: it has not learned what a look-up gives.
     """
 
     name: str
@@ -137,17 +139,22 @@ def _compared(primary: Primary, scores: VariantScores) -> tuple[str, str, str, S
 
 
 def outdone_by(system: str, source: str, primary: Primary, scores: VariantScores) -> str:
-    """The best trivial system, where it scores higher than `system`; else an empty string.
+    """The best trivial system, where `system` is below it by the interval of their difference; else an empty string.
 
     It is a fair one: what it looks up are the prompts, which every system compared on texts reads, or nothing at all.
     """
-    values = {
-        name: samples.estimate(primary.metric).value
+    found = {
+        name: samples.column(primary.metric)
         for (name, *scope), samples in scores.samples.items()
         if scope == [source, primary.task, GOLD] and (name == system or name.startswith(TRIVIAL_PREFIX))
     }
-    best = max(values, key=lambda name: -1.0 if (value := values[name]) is None else value)
-    return "" if best == system else best
+    own = found.pop(system)
+    defined = [name for name, samples in found.items() if not np.isnan(samples.get(primary.metric))]
+    if not defined:
+        return ""
+    best = max(defined, key=lambda name: found[name].get(primary.metric))
+    difference = own.minus(found[best]).estimate(primary.metric)
+    return best if difference.high is not None and difference.high < 0 else ""
 
 
 def named(role: str, shown: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from vlm_jax.evaluation.report_plots import number
-from vlm_jax.study.contrasts import NOT_RUN, Contrast
+from vlm_jax.study.contrasts import ABOVE, BELOW, NOT_RUN, ONE_SEED, Contrast
 from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX
 from vlm_jax.study.scores import DATA, Row
 from vlm_jax.study.table import SHOWN, short_table
@@ -50,11 +50,9 @@ def _contrast(c: Contrast) -> str:
     p = "–" if c.p is None or c.p_holm is None else f"{c.p:.3g} ({c.p_holm:.3g})"
     note = ""
     if c.removed and c.verdict != NOT_RUN:
-        came = c.verdict in ("above", "below")
+        came = "it came out all the same" if c.verdict in (ABOVE, BELOW) else "it did not come out"
         note = (
-            "<br><small>removed in this world: "
-            + ("it came out all the same" if came else "and not found")
-            + "</small>"
+            f"<br><small>removed in this world: {'one training cannot tell' if c.verdict == ONE_SEED else came}</small>"
         )
     for name, better in c.not_learned.items():
         note += f"<br><small>{escape(name)} is below {escape(better)}: it may not have learned yet</small>"

@@ -94,6 +94,20 @@ def test_no_prompt_changes_the_answer_of_another_task(batch):
     )
 
 
+@pytest.mark.parametrize("ablation", ["no_text", "no_image"])
+def test_an_ablated_modality_is_one_token_that_tells_nothing(ablation, batch):
+    model, params = small("zero", **{"model.gpt.vision": "vit", f"model.{ablation}": "true"})
+    image, frame_mask, prompt, target = batch
+    other = (255 - image, ~frame_mask, prompt) if ablation == "no_image" else (image, frame_mask, prompt[:, ::-1])
+    before, after = call(model, params, *batch), call(model, params, *other, target)
+    np.testing.assert_array_equal(before.landmark_logits, after.landmark_logits)
+    np.testing.assert_array_equal(before.token_logits, after.token_logits)
+    memory = call(model, params, *batch[:3], method="encode")
+    words = np.asarray(memory.mask).sum(-1) - np.asarray(memory.vision_mask).sum(-1)[:, None]
+    seen = memory.vision_mask if ablation == "no_image" else words
+    np.testing.assert_array_equal(np.asarray(seen).sum(-1) if ablation == "no_image" else seen, 1)
+
+
 def test_sizes_that_do_not_fit_are_refused():
     for overrides, match in (
         ({"model.gpt.positions": "12"}, "need 13 positions, but config.model.gpt.positions is 12"),
