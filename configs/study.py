@@ -58,7 +58,7 @@ def width(value: int, layers: int) -> tuple[str, ...]:
 def smoke() -> ConfigDict:
     """Every system for a few steps at the smallest widths: that all of it runs, nothing of its scores.
 
-    Command: vlm-jax study --config configs/study.py:smoke --workdir runs/study
+    Command: vlm-jax study --config configs/study.py:smoke --workdir runs/study --processes 2
     Expect: a table and a report on 6 simulated procedures in 2 folds.
     Hardware and time: two CPU cores, under 20 minutes.
     """
@@ -103,9 +103,9 @@ def small() -> ConfigDict:
     The image encoders of light@tiny and base@tiny read the last map of a small ResNet, as `tiny`'s does: a plain
     transformer from random weights sees next to nothing in so few steps (docs/results/probes.md).
 
-    Command: vlm-jax study --config configs/study.py:small --workdir runs/study_small
+    Command: vlm-jax study --config configs/study.py:small --workdir runs/study_small --processes 2
     Expect: the table and the report; not run whole yet, so no score of it is published.
-    Hardware and time: two CPU cores, hours (not measured), by one process or by the same command twice.
+    Hardware and time: two CPU cores, hours: the first four of 57 runs took 10 to 15 minutes each on one core.
     """
     config = ConfigDict(dataclasses.asdict(StudyConfig(name="small")))
     config.table = table("tiny")

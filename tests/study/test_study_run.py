@@ -58,9 +58,10 @@ def config(tmp_path_factory):
     return folder / "tiny_study.py"
 
 
-def start(config, workdir):
+def start(config, workdir, *words):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(config.parent), *sys.path])}
     command = [sys.executable, "-m", "vlm_jax", "study", "--config", str(config), "--workdir", str(workdir)]
+    command += words
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -154,6 +155,19 @@ def test_two_processes_share_the_runs_and_end_with_the_same_table(config, uninte
     assert [process.returncode for process in processes] == [0, 0], errors
     done = [sum(" done in " in line for line in err.splitlines()) for err in errors]
     assert sum(done) == 8 and min(done) > 0
+    same_results(uninterrupted, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_one_command_starts_two_processes_and_writes_one_table(config, uninterrupted, tmp_path):
+    out, err = (process := start(config, tmp_path, "--processes", "2")).communicate(timeout=900)
+    assert process.returncode == 0, err
+    beside = (tmp_path / "process-1.log").read_text()
+    done = [said.count(" done in ") for said in (err, beside)]
+    assert sum(done) == 8 and min(done) > 0
+    assert "pooled" in err and "pooled" not in beside and "table.csv" in out
     same_results(uninterrupted, tmp_path)
 
 

@@ -13,7 +13,7 @@ The same command goes on where it stopped, and several of it in one work directo
 table.tex, contrasts.json, coverage.json and report.html.
 
 example:
-  vlm-jax study --config configs/study.py:smoke --workdir runs/study
+  vlm-jax study --config configs/study.py:smoke --workdir runs/study --processes 2
 """
 
 
@@ -35,17 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; `--config.a.b=v` are read by the shared parser."""
     parser.add_argument("--config", required=True, metavar="FILE:ARG", help="e.g. configs/study.py:smoke")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="runs and results go here, on a local disk")
+    parser.add_argument("--processes", type=int, default=1, metavar="N",
+                        help="share the runs, and the cores, between N processes of this machine: for small models on "
+                        "a CPU, which one process cannot keep busy (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--runs_only", action="store_true", help="write no table: another process does")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when the table is written, 1 where a system failed, 3 when preempted and saved."""
     from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.study.processes import companions
     from vlm_jax.study.run import REPORT, TABLE, run_study
 
     study = load_settings(args.config, args.overrides)
     workdir = Path(work_directory(args.workdir, local=True))
-    code = run_study(study, workdir)
-    if code == 0:
+    words = ["study", "--config", args.config, "--workdir", str(workdir)]
+    words += [f"--config.{key}={value}" for key, value in dict(args.overrides).items()]
+    with companions([*words, "--runs_only"], workdir, args.processes):
+        code = run_study(study, workdir, runs_only=args.runs_only)
+    if code == 0 and not args.runs_only:
         print(f"table   {workdir / TABLE}\nreport  {workdir / REPORT}")
     elif code == 1:
         print(f"study: some runs failed, no table yet; see {workdir}/runs", file=sys.stderr)

@@ -32,8 +32,10 @@ MAY_GROW = ("systems", "seeds", "bootstrap", "coverage", "keep_checkpoints")
 """What may differ between two calls in one work directory without making earlier runs other runs."""
 
 
-def run_study(study: StudyConfig, workdir: Path) -> int:
+def run_study(study: StudyConfig, workdir: Path, *, runs_only: bool = False) -> int:
     """Does what is left of a study; the exit code: 0 done, 1 where a system failed, 3 preempted and saved.
+
+    With `runs_only` another process writes the table.
 
     Raises:
       UserError: data or settings that cannot be used, a leak, a work directory of another study.
@@ -45,7 +47,7 @@ def run_study(study: StudyConfig, workdir: Path) -> int:
             claim(study, workdir)
             plan = make_plan(study, workdir)
         code = Runner(plan).run()
-        if code:
+        if code or runs_only:
             return code
         with _alone(workdir / "tables"):
             assemble(plan)
