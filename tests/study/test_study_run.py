@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import importlib.util
 import json
@@ -168,7 +169,12 @@ def test_one_command_starts_two_processes_and_writes_one_table(config, uninterru
     done = [said.count(" done in ") for said in (err, beside)]
     assert sum(done) == 8 and min(done) > 0
     assert "pooled" in err and "pooled" not in beside and "table.csv" in out
-    same_results(uninterrupted, tmp_path)
+    # A process on fewer cores may add up in another order: the same table, but for rounding.
+    here, there = (list(csv.DictReader((of / "table.csv").open())) for of in (tmp_path, uninterrupted))
+    for row, other in zip(here, there, strict=True):
+        assert all(row[key] == other[key] for key in ("system", "task", "metric", "context", "n_units"))
+        a, b = (float(of["value"] or "nan") for of in (row, other))
+        assert a == pytest.approx(b, abs=0.02, nan_ok=True)
 
 
 # --- Without training ------------------------------------------------------------------------------------------------
