@@ -31,19 +31,8 @@ CONTROL = "normal"
 """The world as it is: does the machinery find what is there?"""
 SYSTEMS = {"vision": ("base", "no_image"), "text": ("base", "no_text")}
 KEPT = (
-    "world",
-    "name",
-    "value",
-    "low",
-    "high",
-    "interval",
-    "p",
-    "p_holm",
-    "verdict",
-    "margin",
-    "removed",
-    "not_learned",
-)
+    "world", "name", "value", "low", "high", "interval", "p", "p_holm", "verdict", "margin", "removed", "not_learned",
+)  # fmt: skip
 
 
 def study(args: argparse.Namespace, variant: str, seeds: list[int]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from vlm_jax.study import processes
 from vlm_jax.study.processes import companions
 
 needs_cores = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one core"
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one core, or none to be chosen"
 )
 
 
@@ -36,6 +36,16 @@ def test_as_many_as_there_are_cores(tmp_path, n):
 def test_one_is_this_one(tmp_path):
     with companions(["study"], tmp_path, 1):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_failed_is_named(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(processes, "core_numbers", lambda: [0, 0])
+    with companions(["no-such-command"], tmp_path, 2):
+        start = time.monotonic()
+        while time.monotonic() - start < 30 and "no-such-command" not in (tmp_path / "process-1.log").read_text():
+            time.sleep(0.05)
+        time.sleep(1)
+    assert f"ended with code 2: see {tmp_path / 'process-1.log'}" in capfd.readouterr().err
 
 
 @needs_cores

@@ -17,6 +17,7 @@ import pytest
 
 from vlm_jax import cli
 from vlm_jax.errors import EnvironmentFault, UserError
+from vlm_jax.parallel.runtime import cores
 from vlm_jax.study import runner as module
 from vlm_jax.study.plan import make_plan
 from vlm_jax.study.run import claim
@@ -161,7 +162,7 @@ def test_two_processes_share_the_runs_and_end_with_the_same_table(config, uninte
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+@pytest.mark.skipif(cores() < 2, reason="one core")
 def test_one_command_starts_two_processes_and_writes_one_table(config, uninterrupted, tmp_path):
     out, err = (process := start(config, tmp_path, "--processes", "2")).communicate(timeout=900)
     assert process.returncode == 0, err

@@ -22,9 +22,14 @@ def prepare() -> None:
     keep_compiled_programs()
 
 
+def core_numbers() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores this process may use."""
+    return len(core_numbers())
 
 
 def keep_freed_memory() -> bool:

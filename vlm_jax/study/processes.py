@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlm_jax.errors import UserError
+from vlm_jax.parallel.runtime import core_numbers
 
 LOG = "process-{}.log"
 GRACE_SECONDS = 60.0
@@ -25,9 +26,9 @@ def companions(words: Sequence[str], workdir: Path, processes: int) -> Iterator[
     Raises:
       UserError: fewer than one process, or more than there are cores.
     """
-    cores = _cores()
-    if processes < 1 or processes > max(1, len(cores)):
-        raise UserError(f"--processes is {processes}; this machine's cores allow 1 to {len(cores)}")
+    cores = core_numbers()
+    if processes < 1 or processes > len(cores):
+        raise UserError(f"--processes is {processes}; this machine's cores allow 1 to {len(cores)}: give one of these")
     if processes == 1:
         yield
         return
@@ -49,6 +50,8 @@ def _companion(words: Sequence[str], log: Path, share: list[int]) -> Iterator[No
     try:
         yield
     finally:
+        if process.poll():
+            print(f"a process beside this one ended with code {process.returncode}: see {log}", file=sys.stderr)
         process.terminate()
         try:
             process.wait(GRACE_SECONDS)
@@ -69,10 +72,3 @@ def _on(share: list[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
