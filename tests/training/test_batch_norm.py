@@ -126,9 +126,24 @@ def test_rows_without_an_image_count_in_no_statistic():
 
     few, many = run(x[:5], None), run(x, mask)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), few, many)
-    nothing = run(x, np.zeros(8, bool))[1]
-    np.testing.assert_array_equal(nothing["running_variance"], 1.0)
-    assert np.isfinite(run(x, np.zeros(8, bool))[0]).all()
+
+
+def test_a_batch_without_any_image_leaves_the_gradients_finite():
+    """As of notes alone: the zeros that stand for statistics would multiply by 316 at every norm."""
+    norm, x = BatchNorm(), images()
+    variables = norm.init(jax.random.key(0), x)
+    nothing = np.zeros(8, bool)
+
+    def masked(variables):
+        deep = x
+        for _ in range(17):
+            deep, updated = norm.apply(variables, deep, True, nothing, mutable=["batch_stats"])
+        return jnp.where(nothing[:, None, None, None], deep, 0).sum(), (deep, updated["batch_stats"])
+
+    gradients, (deep, statistics) = jax.jit(jax.grad(masked, has_aux=True))(variables)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    np.testing.assert_allclose(deep, x, rtol=1e-3)  # by the running statistics, which are those of the beginning
+    np.testing.assert_array_equal(statistics["running_variance"], 1.0)
 
 
 def test_a_frozen_norm_acts_as_in_evaluation_and_keeps_its_statistics():

@@ -91,10 +91,24 @@ def _zero_empty_rows(out: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def _attend_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None) -> jax.Array:
-    if mask is not None:
-        mask = jnp.broadcast_to(mask, (query.shape[0], 1, query.shape[1], key.shape[1]))
-    out = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
-    return _zero_empty_rows(out, mask)
+    """The fused kernel. Its backward pass takes no odd length (a patch grid with its class token is one), so that odd
+    ones get one row more: a query that is cut off again, a key that the mask leaves out."""
+    lengths = query.shape[1], key.shape[1]
+    odd = [length % 2 for length in lengths]
+    full = mask
+    if odd[1] and mask is None:
+        full = jnp.ones((1, 1, 1, lengths[1]), bool)
+    if full is not None:
+        full = jnp.broadcast_to(full, (query.shape[0], 1, *lengths))
+        full = jnp.pad(full, ((0, 0), (0, 0), (0, odd[0]), (0, odd[1])))
+    query, key, value = (_lengthened(x, more) for x, more in ((query, odd[0]), (key, odd[1]), (value, odd[1])))
+    out = jax.nn.dot_product_attention(query, key, value, mask=full, implementation="cudnn")
+    return _zero_empty_rows(out[:, : lengths[0]], mask)
+
+
+def _lengthened(x: jax.Array, more: int) -> jax.Array:
+    """[B, L, N, H] -> [B, L + more, N, H], with zeros."""
+    return jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, 0))) if more else x
 
 
 class HeadsProjection(nn.Module):

@@ -69,7 +69,9 @@ class BatchNorm(nn.Module):
             self.put_variable(STATISTICS, "running_mean", jax.lax.stop_gradient(old_mean + share * (mean - old_mean)))
             new = old_variance + share * (unbiased - old_variance)
             self.put_variable(STATISTICS, "running_variance", jax.lax.stop_gradient(new))
-        return mean, variance
+        # A batch without any image has no statistics. By the zeros in their place every norm would multiply by 316, and
+        # what comes out, though masked later, would be an infinity times zero in the gradient.
+        return jnp.where(count > 0, mean, old_mean), jnp.where(count > 0, variance, old_variance)
 
 
 def convolution(
