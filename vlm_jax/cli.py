@@ -20,7 +20,7 @@ from typing import NoReturn
 import vlm_jax
 from vlm_jax.config.schema import Config
 from vlm_jax.config.values import leaves, suggest, type_name
-from vlm_jax.errors import UserError
+from vlm_jax.errors import UserError, is_out_of_memory
 from vlm_jax.parallel import runtime
 
 COMMANDS: dict[str, str] = {
@@ -44,6 +44,7 @@ COMMANDS: dict[str, str] = {
 }
 """Command -> the module that is it."""
 
+_GO_ON = ("demo", "data simulate", "data build", "data information", "study")  # training is preempted, and says so
 _PREFIX = "--config."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from what was saved", 130)
+        goes_on = " ".join(argv).startswith(_GO_ON)
+        return _fail("interrupted" + ("; the same command goes on from what was saved" if goes_on else ""), 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -188,11 +190,16 @@ def _overview(prefix: str = "") -> str:
 
 
 def _machine_fault(error: BaseException) -> str | None:
-    """One line where the machine failed (full disk, no permission), anywhere in the chain of causes; else None."""
+    """One line where the machine failed (memory, a full disk, no permission), anywhere in the chain of causes."""
     seen: BaseException | None = error
     while seen is not None:
         number = seen.errno if isinstance(seen, OSError) else None
         where = f" at '{seen.filename}'" if isinstance(seen, OSError) and seen.filename else ""
+        if is_out_of_memory(seen):
+            return (
+                "out of memory: make --config.train.batch_size or --config.eval.batch_size smaller, raise "
+                "--config.optim.accumulate, or set --config.model.remat=true"
+            )
         if number in _FULL or "No space left on device" in str(seen):
             return f"the disk is full{where}: free some space, then run the same command again"
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -129,3 +129,11 @@ def test_a_disk_that_is_really_full(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "saving step 2 failed: the disk is full" in done.stdout and "made room, saved" in done.stdout
+
+
+def test_a_full_memory_is_no_full_disk():
+    memory = RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes")
+    with pytest.raises(RuntimeError, match="Out of memory"), disk_errors("saving step 3"):
+        raise memory
+    with pytest.raises(RuntimeError, match="outer"), disk_errors("saving step 3"):
+        raise RuntimeError("outer") from memory

@@ -69,6 +69,19 @@ def test_other_addresses_and_nothing_are_refused(name, capsys):
     assert "is empty" in _refused(_commands(" ")[name], capsys)
 
 
+@pytest.mark.parametrize("path", ["runs/run[1]", "a*/b", "gs://bucket/run?"])
+def test_names_that_checkpoints_could_not_be_read_under_are_refused(path):
+    with pytest.raises(UserError, match="rename it, or give another --workdir"):
+        work_directory(path)
+
+
+def test_the_folders_above_count_too(tmp_path, monkeypatch):
+    (tmp_path / "all [new]").mkdir()
+    monkeypatch.chdir(tmp_path / "all [new]")
+    with pytest.raises(UserError, match="rename it"):
+        work_directory("runs/a")
+
+
 class _Bucket:
     """A remote path whose storage answers as told."""
 

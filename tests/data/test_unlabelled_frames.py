@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,9 @@ def test_bad_folders_are_refused_by_name(tmp_path):
     (tmp_path / "c" / "v-1.jpg").write_bytes(b"\xff\xd8 torn")
     with pytest.raises(UserError, match=r"v-1.jpg"):
         built(tmp_path / "c", tmp_path / "out")
+    write(tmp_path / "d" / os.fsdecode(b"n\xe4se") / "1.png")
+    with pytest.raises(UserError, match=r"udce4se/1.png' is not UTF-8: rename it"):
+        built(tmp_path / "d", tmp_path / "out")
 
 
 @pytest.mark.parametrize(("colour", "seen"), [(TISSUE, True), (BLACK, False), (DRAPE, False), ((128,) * 3, False)])

@@ -107,6 +107,12 @@ def test_stdout_gets_all_or_nothing(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_name_that_is_not_utf_8_costs_no_answer(tmp_path):
+    with json_lines(str(tmp_path / "p.jsonl")) as write:
+        write({"image": os.fsdecode(b"N\xe4se.jpg"), "report": "Näse"})
+    assert (tmp_path / "p.jsonl").read_text(encoding="utf-8") == '{"image": "N?se.jpg", "report": "Näse"}\n'
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
 def test_a_full_device_is_the_machines_fault():
     with pytest.raises(EnvironmentFault, match="disk is full"), json_lines("/dev/full") as write:

@@ -7,11 +7,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 
 from vlm_jax.checkpoint.store import read_meta
 from vlm_jax.decoding.system import System
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
+from vlm_jax.training import fit as fit_module
 from vlm_jax.training.inspection import inspect_run
 from vlm_jax.training.loop import train
 
@@ -38,6 +40,14 @@ def test_a_fitted_system_is_saved_as_any_other_and_fitted_once(toy_config, place
     np.testing.assert_allclose(np.exp(system.params["hmm_transition"]).sum(axis=-1), 1.0, atol=1e-5)
     assert train(config, str(place)) == 0
     assert "nothing to do" in capsys.readouterr().err
+
+
+def test_all_of_a_fitted_state_lies_on_the_mesh(toy_config, tmp_path, monkeypatch):
+    """An array of one process's own is saved by none of several."""
+    seen = []
+    monkeypatch.setattr(fit_module, "_save", lambda run: seen.append(run.state))
+    assert train(toy_config(*SMALL, spec=HMM), str(tmp_path)) == 0
+    assert all(isinstance(leaf.sharding, NamedSharding) for leaf in jax.tree.leaves(seen[0]))
 
 
 def test_another_configuration_needs_another_directory(toy_config, tmp_path):

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from vlm_jax.errors import EnvironmentFault
+from vlm_jax.errors import EnvironmentFault, is_out_of_memory
 
 _SIGNS: tuple[tuple[tuple[int, ...], tuple[str, ...], str], ...] = (
     ((errno.ENOSPC,), ("No space left", "RESOURCE_EXHAUSTED"), "the disk is full"),
@@ -26,6 +26,8 @@ def disk_fault(error: BaseException) -> str | None:
     """What is wrong with the disk, anywhere in the chain of causes; None where it is not the disk."""
     seen: BaseException | None = error
     while seen is not None:
+        if is_out_of_memory(seen):  # which tensorstore's word for a full disk is, too
+            return None
         number = seen.errno if isinstance(seen, OSError) else None
         for numbers, words, what in _SIGNS:
             if number in numbers or any(word in str(seen) for word in words):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from etils import epath
 
 _REMOTE = re.compile(r"(\w+)://")
+_GLOB = re.compile(r"[\[\]*?]")
 
 
 def work_directory(path: str, flag: str = "--workdir", *, local: bool = False) -> epath.Path:
@@ -22,7 +23,8 @@ def work_directory(path: str, flag: str = "--workdir", *, local: bool = False) -
       local: whether the command writes what only a local disk takes.
 
     Raises:
-      UserError: a file, a path through a file, an address that is not gs://, or gs:// without the extra `gcs`.
+      UserError: a file, a path through a file or with one of []*? in it, an address that is not gs://, or gs://
+        without the extra `gcs`.
       EnvironmentFault: the bucket can't be reached.
     """
     from etils import epath
@@ -34,6 +36,9 @@ def work_directory(path: str, flag: str = "--workdir", *, local: bool = False) -
     if remote and (local or remote[1] != "gs"):
         raise UserError(f"{given} is remote: expected a local directory{'' if local else ' or gs://BUCKET/...'}")
     place = epath.Path(path)
+    # Checkpoints are found by patterns: below such a folder they would be written, and never be read again.
+    if _GLOB.search(path if remote else str(place.absolute())):
+        raise UserError(f"{given} lies below a folder with one of []*? in its name: rename it, or give another {flag}")
     if not remote:
         existing = next(folder for folder in (place, *place.parents) if folder.exists())
         if not existing.is_dir():

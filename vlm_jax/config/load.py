@@ -43,7 +43,7 @@ def load_config(spec: str, overrides: Overrides = ()) -> Config:
 
 def read_values(spec: str, overrides: Overrides, schema: type) -> dict[str, Any]:
     """Nested plain values of a config file with the overrides in them, of a run's or a study's schema."""
-    name, _, argument = spec.partition(":")
+    name, argument = split_spec(spec)
     values = _plain(_read_json(Path(name)) if name.endswith(".json") else _run_file(find(name), argument))
     known = leaves(schema)
     for key, raw in overrides.items() if isinstance(overrides, Mapping) else overrides:
@@ -51,6 +51,17 @@ def read_values(spec: str, overrides: Overrides, schema: type) -> dict[str, Any]
             raise unknown_key(key, schema)
         _assign(values, key, parse(key, raw, known[key]))
     return values
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """(file, argument) of FILE or FILE:ARG; a colon in the path of a file that is there belongs to the path."""
+    file, _, argument = spec.rpartition(":")
+    if Path(spec).is_file():
+        return spec, ""
+    if file and Path(file).is_file():
+        return file, argument
+    name, _, argument = spec.partition(":")
+    return name, argument
 
 
 def find(name: str) -> Path:

@@ -167,6 +167,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Least and greatest value of every number, both included."""
 
+_NAMES_SOURCE = re.compile(r"[\w-]+=")
 _RULES = re.compile(r"kfold:(?P<folds>\d+):(?P<fold>\d+)|loo:.+|list:.+")
 
 
@@ -214,9 +215,9 @@ def _some_of(key: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> Non
 
 def _by_source(value: str) -> list[str]:
     """The rules of `rule` or of `source=rule,source=rule`."""
-    if "=" not in value:
+    if not _NAMES_SOURCE.match(value):  # an = may stand in a path or an id, too
         return [value]
-    return [part.partition("=")[2] if "=" in part else "" for part in value.split(",")]
+    return [part.partition("=")[2] if _NAMES_SOURCE.match(part) else "" for part in value.split(",")]
 
 
 def _data(config: Config) -> Iterator[str]:

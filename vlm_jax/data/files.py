@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,22 @@ def disk_faults(
         if not full:
             raise
         raise EnvironmentFault(f"no space left on the disk of '{directory}': free some and {again}") from error
+
+
+def digest_of_files(root: Path, paths: Iterable[Path]) -> str:
+    """sha256 over names and contents of the input: one changed pixel of a mask is another data set.
+
+    Raises:
+      UserError: a file's name is not UTF-8, which no table could hold.
+    """
+    lines = []
+    for path in sorted(paths):
+        name = path.relative_to(root).as_posix()
+        try:
+            lines.append(f"{name} {sha256_file(path)}\n".encode())
+        except UnicodeEncodeError:
+            raise UserError(f"the file name {name!a} is not UTF-8: rename it, and run the same command again") from None
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 _MACHINE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EMFILE, errno.ENFILE)

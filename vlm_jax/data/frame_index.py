@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from vlm_jax.contract import IGNORE_LABEL, Frame
+from vlm_jax.data.files import machine_fault
 from vlm_jax.errors import UserError
+
+# What numpy and zipfile raise where bytes of an npz have changed: in the archive (whose version or flags may then be
+# none they know), in its compression, in an array's header.
+_DAMAGED = (
+    *(ValueError, TypeError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 @dataclass(frozen=True)
@@ -75,5 +85,7 @@ class FrameIndex:
         try:
             with np.load(path, allow_pickle=False) as columns:
                 return FrameIndex(**{name: columns[name] for name in columns.files})
-        except (ValueError, TypeError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except _DAMAGED as error:
+            if isinstance(error, FileNotFoundError) or machine_fault(error):
+                raise
             raise UserError(f"'{path}' is damaged ({error}): build the data set again") from error

@@ -50,7 +50,13 @@ def dump_rows(rows: Iterable[Any]) -> bytes:
 def read_rows(path: Path, kind: type) -> tuple[Any, ...]:
     """All rows of one JSON lines file; UserError names the file and the line."""
     rows = []
-    for number, line in enumerate(text_lines(path), 1):
+    try:
+        lines = text_lines(path)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"'{path}' is damaged ({error.reason}, byte {error.start}): build the data set again"
+        ) from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:

@@ -16,6 +16,8 @@ from vlm_jax.errors import EnvironmentFault, UserError
 
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
+_MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # what Pillow refuses in other formats
+_TOO_MANY = "far too many pixels for an endoscopic image; scale it down"
 _MEND = "convert it to 8-bit RGB (JPEG or PNG)"
 
 cv2.setNumThreads(1)  # the pipeline has its own threads; OpenCV's on top of them only fight for the same cores
@@ -75,7 +77,9 @@ def decode_pixels(data: bytes, name: str) -> np.ndarray:
 
 def _decode_jpeg(data: bytes, name: str) -> np.ndarray:
     try:
-        colours = simplejpeg.decode_jpeg_header(data)[2]
+        height, width, colours = simplejpeg.decode_jpeg_header(data)[:3]
+        if int(height) * int(width) > _MOST_PIXELS:
+            raise UserError(f"{name}: {_TOO_MANY}")
         if colours in ("CMYK", "YCCK"):
             raise UserError(f"{name}: a CMYK image; {_MEND}")
         return simplejpeg.decode_jpeg(data, "RGB")
@@ -98,6 +102,6 @@ def _decode_other(data: bytes, name: str) -> np.ndarray:
     except UnidentifiedImageError:
         raise UserError(f"{name}: not an image that can be read; give a JPEG or PNG file") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{name}: far too many pixels for an endoscopic image; scale it down") from None
+        raise UserError(f"{name}: {_TOO_MANY}") from None
     except (OSError, SyntaxError, ValueError, struct.error):  # what Pillow's readers raise on damaged files
         raise UserError(f"{name}: a truncated or damaged image; copy or export the image again") from None

@@ -39,8 +39,9 @@ def json_lines(out: str | None) -> Iterator[Callable[[Any], None]]:
         handle = _temporary(path, replaces)
 
     def write(row: Any) -> None:
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
         with _disk_answers(name):
-            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            handle.write(line.encode(errors="replace").decode())  # a file name need not be UTF-8, and has ? then
 
     try:
         yield write

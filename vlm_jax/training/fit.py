@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.sharding import NamedSharding, PartitionSpec
 
 from vlm_jax.checkpoint.store import Store
 from vlm_jax.config.schema import Config
@@ -70,8 +71,12 @@ def _fitted(config: Config, place: epath.Path, data: RunData, store: Store) -> R
     params, lines = FIT_SYSTEMS[config.system](model, data, config)
     say(*lines)
     shardings = param_shardings(mesh, params)
-    key = jax.random.key_data(jax.random.key(config.seed))
-    state = TrainState(jnp.asarray(STEP, jnp.int32), jax.device_put(params, shardings), {}, None, key)
+    # On the mesh like the parameters: of several processes' arrays orbax saves none that is one process's own.
+    step, key = jax.device_put(
+        (jnp.asarray(STEP, jnp.int32), jax.random.key_data(jax.random.key(config.seed))),
+        NamedSharding(mesh, PartitionSpec()),
+    )
+    state = TrainState(step, jax.device_put(params, shardings), {}, None, key)
     abstract = state.replace(params=with_shardings(state.params, shardings))
     return Run(config, place, mesh, data, model, None, loss_context(config, data, model), abstract, state, store)
 

@@ -25,6 +25,7 @@ from etils import epath
 
 from vlm_jax.checkpoint.integrity import warn
 from vlm_jax.config.schema import Config
+from vlm_jax.training.lines import LineFile
 
 DIRECTORY = "goodput"
 _SHORTEST = 0.001
@@ -35,7 +36,7 @@ class Ledger:
     """Writes one process's file. Rows wait in memory until `open`: a run that cannot start leaves nothing behind."""
 
     def __init__(self) -> None:
-        self._file: Any = None
+        self._file: LineFile | None = None
         self._waiting: list[dict[str, Any]] = []
         self._closed = False
         self._inner = [0.0]  # seconds of the phases inside each open one
@@ -44,18 +45,14 @@ class Ledger:
         """Names the run and starts writing."""
         folder = workdir / DIRECTORY
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{jax.process_index()}.jsonl"
-        torn = path.exists() and not path.read_text().endswith("\n") and path.stat().length > 0
-        self._file = path.open("a")
-        if torn:  # a kill in the middle of a line: the reader drops what is no JSON
-            self._file.write("\n")
+        self._file = LineFile(folder / f"{jax.process_index()}.jsonl")
         waiting, self._waiting = self._waiting, []
         self.write("start", step, process=jax.process_index(), processes=jax.process_count(), **facts)
         for row in waiting:
             self._put(row | {"step": step})
 
     def write(self, row: str, step: int | None = None, **values: Any) -> None:
-        """One row, on disk when this returns (but for what the file system keeps back)."""
+        """One row, on a local disk when this returns (but for what the file system keeps back); see `LineFile`."""
         self._put({"row": row, "time": round(time.time(), 3), "step": step, **values})
 
     @contextlib.contextmanager
@@ -86,8 +83,7 @@ class Ledger:
                 self._waiting.append(row)
             return
         try:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
+            self._file.write(json.dumps(row))
         except OSError as error:  # a full disk is for the checkpoint to say; a ledger is not worth a run
             warn(f"the goodput ledger ends here: {error.strerror}")
             self.close()

@@ -251,6 +251,7 @@ class Loop:
     def _save(self, step: int, meta: Meta) -> None:
         state = self.run.state
         distributed.at(f"save of step {step}")
+        self.writer.sync()
         with self.clock.paused("save"):
             self.run.store.save(step, params=state.params, ema=state.ema, train=train_item(state), meta=meta)
 

@@ -158,8 +158,14 @@ def open_data(config: Config, workdir: epath.Path, start: int | None) -> RunData
 
 
 def check_same_data(data: RunData, meta: Meta) -> None:
-    """UserError where a data set is not the one that the checkpoint was trained with."""
-    for name, now in describe_sources(data).items():
+    """UserError where a data set is not the one that the checkpoint was trained with, wherever it lies now."""
+    sources = describe_sources(data)
+    if meta.sources and list(sources) != list(meta.sources):
+        raise UserError(
+            f"data.path holds {', '.join(sources)}, and the run was started with {', '.join(meta.sources)}: name the "
+            "same data sets in the same order, or use another --workdir"
+        )
+    for name, now in sources.items():
         then = meta.sources.get(name, {})
         if then.get("fingerprint", now["fingerprint"]) != now["fingerprint"]:
             raise UserError(

@@ -27,6 +27,7 @@ MAY_DIFFER = (
     "guard.budget",
     "eval.",
     "parallel.",
+    "data.path",  # another place of the same data: `check_same_data` compares what lies there
     "data.threads",
     "data.prefetch",
 )

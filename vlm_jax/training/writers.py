@@ -12,6 +12,7 @@ import jax
 from etils import epath
 
 from vlm_jax.checkpoint.faults import disk_errors
+from vlm_jax.training.lines import LineFile
 
 NAME = "metrics.jsonl"
 VALIDATION = "validation/"
@@ -42,13 +43,13 @@ class MetricWriter:
     """Writes on process 0 only; elsewhere every call does nothing."""
 
     def __init__(self, workdir: epath.Path, *, step: int, tensorboard: bool):
-        self._file: Any = None
+        self._file: LineFile | None = None
         self._board: Any = None
         if jax.process_index() != 0:
             return
         self._path = workdir / NAME
         rewind(self._path, step)
-        self._file = self._path.open("a")
+        self._file = LineFile(self._path)
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -60,8 +61,7 @@ class MetricWriter:
             return
         row = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
         with disk_errors(f"writing {NAME}", self._path.parent):
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
+            self._file.write(json.dumps(row))
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
@@ -72,7 +72,13 @@ class MetricWriter:
             return
         self._file.close()
         rewind(self._path, step, validation=validation)
-        self._file = self._path.open("a")
+        self._file = LineFile(self._path)
+
+    def sync(self) -> None:
+        """Stores what was written, before a checkpoint that a later run goes on from."""
+        if self._file is not None:
+            with disk_errors(f"writing {NAME}", self._path.parent):
+                self._file.sync()
 
     def close(self) -> None:
         """Flushes and closes both."""

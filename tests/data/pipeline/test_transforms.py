@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlm_jax.data import transforms
 from vlm_jax.data.transforms import decode_image, resize_image
 from vlm_jax.errors import UserError
 
@@ -98,6 +99,9 @@ def test_too_many_pixels(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(UserError, match="far too many pixels"):
         decode_image(encoded(RGB, "PNG"), 8)
+    monkeypatch.setattr(transforms, "_MOST_PIXELS", 10)
+    with pytest.raises(UserError, match=r"^frame.jpg: far too many pixels"):
+        decode_image(encoded(RGB, "JPEG"), 8, "frame.jpg")
 
 
 def test_paths_that_are_wrong(tmp_path, monkeypatch):

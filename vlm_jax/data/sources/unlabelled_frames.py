@@ -7,19 +7,18 @@ what a split keeps together. Frames that are black or look out of the body are k
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from vlm_jax.contract import DatasetInfo, Frame, Procedure, ProcedureBundle, Video
-from vlm_jax.data.files import local_path, sha256_file
+from vlm_jax.data.files import digest_of_files, local_path
 from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
 from vlm_jax.data.transforms import decode_pixels, resize_image
@@ -72,7 +71,7 @@ def build(
             "ms_per_number": MS_PER_NUMBER,
             "black_below": BLACK_BELOW,
             "red_share": RED_SHARE,
-            "files": _digest(root, [path for frames in videos.values() for path in frames.values()]),
+            "files": digest_of_files(root, [path for frames in videos.values() for path in frames.values()]),
         },
     )
     write_dataset(out, info, list(videos), lambda name: _bundle(name, info.source, videos[name]), progress=progress)
@@ -149,8 +148,3 @@ def _read(path: Path) -> tuple[bytes, np.ndarray]:
         Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
         content = buffer.getvalue()
     return content, pixels
-
-
-def _digest(root: Path, paths: Sequence[Path]) -> str:
-    lines = [f"{p.relative_to(root).as_posix()} {sha256_file(p)}\n" for p in sorted(paths)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

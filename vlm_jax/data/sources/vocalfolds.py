@@ -7,7 +7,6 @@ are in view (above 1 % of the area). The masks settle labels and descriptions; n
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import re
@@ -20,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureBundle, Video
-from vlm_jax.data.files import local_path, sha256_file
+from vlm_jax.data.files import digest_of_files, local_path
 from vlm_jax.data.sources import mask_language
 from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
@@ -112,10 +111,7 @@ def _subdirectories(directory: Path) -> list[str]:
 
 
 def _input_digest(root: Path) -> str:
-    """sha256 over names and contents of the input: one changed pixel of a mask is another data set."""
-    files = sorted(p for part in ("img", "annot") for p in (root / part).rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root).as_posix()} {sha256_file(p)}\n" for p in files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return digest_of_files(root, (p for part in ("img", "annot") for p in (root / part).rglob("*") if p.is_file()))
 
 
 def _sequences(root: Path, patient: str) -> dict[str, list[_Shot]]:
