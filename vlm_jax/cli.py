@@ -93,7 +93,7 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
         flag = unknown[0].partition("=")[0]
         what = "flag" if flag.startswith("-") else "argument"
         raise UserError(f"unknown {what} {flag!r}{suggest(flag, _flags(parser))}; see `{parser.prog} --help`")
-    if overrides and not hasattr(args, "config"):
+    if overrides and not _settings(module, hasattr(args, "config")):
         raise UserError(f"`{parser.prog}` takes no --config: drop {_PREFIX}{overrides[0][0]}")
     args.overrides = overrides
     args.run_command = run_command
@@ -166,11 +166,18 @@ def _parser(name: str, module: ModuleType) -> _Parser:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    if "--config" in _flags(parser):
-        schema = module.schema() if hasattr(module, "schema") else Config
-        keys = "\n".join(f"  --config.{key}=  {type_name(kind)}" for key, kind in leaves(schema).items())
-        parser.epilog = f"settings, over those of --config:\n{keys}"
+    if settings := _settings(module, "--config" in _flags(parser)):
+        keys = "\n".join(f"  --config.{key}=  {type_name(kind)}" for key, kind in settings.items())
+        over = "those of --config" if "--config" in _flags(parser) else "the checkpoint's"
+        parser.epilog = f"settings, over {over}:\n{keys}"
     return parser
+
+
+def _settings(module: ModuleType, config: bool) -> dict[str, object]:
+    """{key: type} of what --config.KEY may set: all with --config, else what the module's SETTINGS names."""
+    if not config:
+        return {key: kind for key, kind in leaves(Config).items() if key in getattr(module, "SETTINGS", ())}
+    return leaves(module.schema() if hasattr(module, "schema") else Config)
 
 
 def _flags(parser: argparse.ArgumentParser) -> list[str]:

@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlm_jax.config.answering import ANSWERING
+
 if TYPE_CHECKING:
     from etils import epath
 
 HELP = """Score a trained model on a split, every score beside the trivial ones.
 
-Writes WORKDIR/eval/SPLIT/{metrics.json, predictions.jsonl, report.html}.
+Writes WORKDIR/eval/SPLIT/{metrics.json, predictions.jsonl, report.html}, over those of an earlier evaluation of that
+split: with other --data, --step, --contexts or settings give --out, too, to keep both.
 
 Data of another site, all of them (--split all), are scored beside what the run's own training data teach the trivial
 systems.
@@ -24,6 +27,7 @@ example:
   vlm-jax evaluate --checkpoint runs/tiny --data data/other_site --split all --out runs/other_site
 """
 
+SETTINGS = ANSWERING
 _SPLITS = ("train", "validation", "test", "all")
 
 
@@ -55,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     flag = "--checkpoint" if args.workdir is None else "--workdir"
     where = work_directory(args.checkpoint if args.workdir is None else args.workdir, flag)
     out = _out(where, args)
-    system = System.from_checkpoint(str(where), args.step)
+    system = System.from_checkpoint(str(where), args.step, settings=args.overrides)
     data = _data(system, args.data, whole)
     reference = _reference(system, data) if whole else data
     check_apart(data, args.split, system.meta)

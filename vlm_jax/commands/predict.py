@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from vlm_jax.config.answering import ANSWERING
+
 HELP = """Predict landmarks and texts for images, folders and JSON lines.
 
 One JSON object an image goes to --out (all of them or none), or to stdout. The checkpoint brings
@@ -12,9 +14,10 @@ tokenizer, label names and thresholds.
 
 example:
   vlm-jax predict --checkpoint runs/demo frames/ --keyword "septal deviation" --out predictions.jsonl
+  vlm-jax predict --checkpoint runs/demo frames/ --config.eval.decode=beam --out beams.jsonl
 """
 
-
+SETTINGS = ANSWERING
 TEXT_FLAGS = {
     "keyword": "step code of the next report sentence, where an input gives none",
     "context": "the most recent report sentence(s); [START] = the report starts here",
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None and "://" in args.out:
         raise UserError(f"--out '{args.out}' is remote: predictions are written to a local file; copy it afterwards")
     requests = collect(args.inputs, {name: getattr(args, name) for name in TEXTS})
-    predictor = load(checkpoint, args.step, args.dtype, args.batch_size)
+    predictor = load(checkpoint, args.step, args.dtype, args.batch_size, args.overrides)
     bad: list[str] = []
     on_bad = (lambda _, error: bad.append(str(error))) if args.skip_bad else None
     written = 0

@@ -45,6 +45,15 @@ def read_values(spec: str, overrides: Overrides, schema: type) -> dict[str, Any]
     """Nested plain values of a config file with the overrides in them, of a run's or a study's schema."""
     name, argument = split_spec(spec)
     values = _plain(_read_json(Path(name)) if name.endswith(".json") else _run_file(find(name), argument))
+    return _overridden(values, overrides, schema)
+
+
+def with_overrides(config: Config, overrides: Overrides) -> Config:
+    """The same settings with some changed, by dotted keys and raw values; validated anew."""
+    return from_dict(_overridden(to_dict(config), overrides, Config))
+
+
+def _overridden(values: dict[str, Any], overrides: Overrides, schema: type) -> dict[str, Any]:
     known = leaves(schema)
     for key, raw in overrides.items() if isinstance(overrides, Mapping) else overrides:
         if key not in known:

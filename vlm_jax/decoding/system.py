@@ -13,6 +13,8 @@ from jax.experimental import multihost_utils
 
 from vlm_jax.checkpoint.compare import require_same
 from vlm_jax.checkpoint.store import restore_for_inference
+from vlm_jax.config.answering import answering
+from vlm_jax.config.load import Overrides
 from vlm_jax.config.pretraining import PRETRAINED_PART
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import Batch, LabelSpace
@@ -96,16 +98,19 @@ class System:
         return System(config, built, params, tokenizer, labels, dict(thresholds or {}))
 
     @staticmethod
-    def from_checkpoint(path: str, step: str | int = "best", dtype: str | None = None) -> System:
+    def from_checkpoint(
+        path: str, step: str | int = "best", dtype: str | None = None, settings: Overrides = ()
+    ) -> System:
         """Reads a work directory, its checkpoints/, one step's directory, or an export.
 
         Args:
           step: best, last or a number.
           dtype: float32 or bfloat16 for parameters and activations; None = parameters as stored, activations as the
             run's `model.dtype` says.
+          settings: {key: value} over the run's, of those that `config.answering` names.
 
         Raises:
-          UserError: nothing there, an unknown step or dtype, or parameters that do not fit the stored config.
+          UserError: nothing there, an unknown step, dtype or setting, or parameters that do not fit the stored config.
         """
         if dtype is not None and dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}, or None for the run's own")
@@ -113,7 +118,7 @@ class System:
         meta = restored.meta
         _refuse_pretraining(path, meta.config)
         tokenizer, labels = Tokenizer.from_json(meta.tokenizer), LabelSpace(tuple(meta.labels))
-        config = meta.config
+        config = answering(meta.config, settings)
         if dtype is not None:
             config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
         model = build_model(config, len(labels), tokenizer.size)
