@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import vlm_jax
+from vlm_jax.config.reference import meanings
 from vlm_jax.config.schema import Config
 from vlm_jax.config.values import leaves, suggest, type_name
 from vlm_jax.errors import UserError, is_out_of_memory
@@ -167,7 +168,8 @@ def _parser(name: str, module: ModuleType) -> _Parser:
     )
     module.add_arguments(parser)
     if settings := _settings(module, "--config" in _flags(parser)):
-        keys = "\n".join(f"  --config.{key}=  {type_name(kind)}" for key, kind in settings.items())
+        meant = meanings(_schema(module))
+        keys = "\n".join(f"  --config.{key}=  {type_name(kind)}: {meant[key]}" for key, kind in settings.items())
         over = "those of --config" if "--config" in _flags(parser) else "the checkpoint's"
         parser.epilog = f"settings, over {over}:\n{keys}"
     return parser
@@ -175,9 +177,12 @@ def _parser(name: str, module: ModuleType) -> _Parser:
 
 def _settings(module: ModuleType, config: bool) -> dict[str, object]:
     """{key: type} of what --config.KEY may set: all with --config, else what the module's SETTINGS names."""
-    if not config:
-        return {key: kind for key, kind in leaves(Config).items() if key in getattr(module, "SETTINGS", ())}
-    return leaves(module.schema() if hasattr(module, "schema") else Config)
+    found = leaves(_schema(module))
+    return found if config else {key: kind for key, kind in found.items() if key in getattr(module, "SETTINGS", ())}
+
+
+def _schema(module: ModuleType) -> type:
+    return module.schema() if hasattr(module, "schema") else Config
 
 
 def _flags(parser: argparse.ArgumentParser) -> list[str]:
@@ -192,7 +197,11 @@ def _overview(prefix: str = "") -> str:
     head = (
         [] if prefix else [f"vlm-jax {vlm_jax.__version__}: {(vlm_jax.__doc__ or '').partition(': ')[2].strip()}", ""]
     )
-    tail = ["", "`vlm-jax COMMAND --help` shows flags and an example."]
+    tail = [
+        "",
+        "`vlm-jax COMMAND --help` shows flags, settings and an example.",
+        "Exit codes: 0 done, 1 the machine failed, 2 bad input or usage, 3 preempted and saved, 130 interrupted.",
+    ]
     return "\n".join([*head, f"usage: vlm-jax {prefix}COMMAND ...", "", *rows, *tail])
 
 

@@ -33,9 +33,9 @@ class AugmentConfig:
     scale: float = 0.1  # zoom by up to this share
     translate: float = 0.05  # shift by up to this share of the side
     crop: float = 0.0  # least share of the area that a random crop keeps; 0 = none (pre-training on images only)
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
+    brightness: float = 0.2  # a factor of up to this much more or less
+    contrast: float = 0.2  # a factor of up to this much more or less, about the mean grey
+    saturation: float = 0.2  # a factor of up to this much more or less, about the grey image
     hue: float = 0.02  # turns
     drop_text: float = 0.1  # probability that a context is replaced by the null token, in records with an image
     drop_image: float = 0.0  # probability that the image is replaced by the null embedding
@@ -43,49 +43,49 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    width: int = 384
-    layers: int = 12
-    heads: int = 6
-    mlp: int = 1536
-    patch: int = 16
+    width: int = 384  # of a token; the text encoder's is another
+    layers: int = 12  # transformer blocks
+    heads: int = 6  # of attention; divides width
+    mlp: int = 1536  # width inside a block's feed-forward part
+    patch: int = 16  # pixels of a token's side; divides data.image_size
     stem: str = "patch"  # what a token starts as: patch (its pixels) or backbone (a place of model.backbone's map)
     epsilon: float = 1e-6  # of its norms; Hugging Face's ViT and DeiT have 1e-12
-    drop_path: float = 0.0
+    drop_path: float = 0.0  # probability that training passes over the last block, growing linearly from 0
     mean: tuple[float, float, float] = (0.3464, 0.2280, 0.2228)  # EndoViT's normalisation, of values in 0-1
-    std: tuple[float, float, float] = (0.2520, 0.2128, 0.2093)
+    std: tuple[float, float, float] = (0.2520, 0.2128, 0.2093)  # of the same
     init: str = ""  # an imported directory or a work directory to start from; empty = random
 
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    width: int = 384
-    layers: int = 12
-    heads: int = 12
-    mlp: int = 1536
-    positions: int = 512
+    width: int = 384  # of a token, and of the decoder
+    layers: int = 12  # transformer blocks
+    heads: int = 12  # of attention; divides width
+    mlp: int = 1536  # width inside a block's feed-forward part
+    positions: int = 512  # rows of the position table; data.prompt_length at least
     token_types: int = 2  # rows of the token type table; 0 = none (DistilBERT)
     init: str = ""  # an imported directory or a work directory to start from; empty = random
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    layers: int = 2
-    heads: int = 12
-    mlp: int = 1536
+    layers: int = 2  # blocks of self-attention, cross-attention and feed-forward part
+    heads: int = 12  # of attention; divides text_encoder.width
+    mlp: int = 1536  # width inside a block's feed-forward part
     positions: int = 128  # rows of the target position table
 
 
 @dataclass(frozen=True)
 class GptConfig:
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    positions: int = 1024
+    width: int = 768  # of a token
+    layers: int = 12  # transformer blocks
+    heads: int = 12  # of attention; divides width
+    positions: int = 1024  # rows of the position table
     vision: str = "resnet18"  # what makes the vision tokens: resnet18, swin_t or vit
     vision_tokens: str = "patches"  # of resnet18: patches (its last map) or pooled (one token); the others: patches
     vision_positions: str = "zero"  # none (one count over words and vision, no token types), zero or ordered
     head_width: int = 512  # between the pooled sequence and the classes
-    head_dropout: float = 0.1
+    head_dropout: float = 0.1  # probability, between the pooled sequence and the classes
     init: str = ""  # an imported directory or a work directory to start from; empty = random
 
 
@@ -97,7 +97,7 @@ class BackboneConfig:
     window: int = 7  # Swin's, in patches of 4 pixels
     drop_path: float = 0.0  # of the last block, growing linearly from 0 (EfficientNet's drop-connect)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's normalisation, of values in 0-1
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of the same
     init: str = ""  # an imported directory or a work directory to start from; empty = random
 
 
@@ -123,10 +123,10 @@ class HmmConfig:
 @dataclass(frozen=True)
 class MaeConfig:
     mask_ratio: float = 0.75  # share of the patches that is hidden
-    decoder_width: int = 512
-    decoder_layers: int = 8
-    decoder_heads: int = 16
-    decoder_mlp: int = 2048
+    decoder_width: int = 512  # of a token
+    decoder_layers: int = 8  # transformer blocks
+    decoder_heads: int = 16  # of attention; divides decoder_width
+    decoder_mlp: int = 2048  # width inside a block's feed-forward part
     normalise_pixels: bool = True  # each patch is predicted with its own mean and deviation taken out
 
 
@@ -141,13 +141,13 @@ class ModelConfig:
     seq2seq: Seq2SeqConfig = field(default_factory=Seq2SeqConfig)
     hmm: HmmConfig = field(default_factory=HmmConfig)
     fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention), pooled or separate
-    fusion_heads: int = 12
+    fusion_heads: int = 12  # of the two cross-attention sublayers
     condition_on_landmarks: bool = False  # the decoder of describe also sees the predicted landmarks
     head_bias: float = 0.0  # with which the landmark head starts (EndoViT: -2, few labels are positive)
     no_image: bool = False  # ablation: one learned null embedding in place of the image
     no_text: bool = False  # ablation: one learned null embedding in place of every prompt
     vocab_size: int = 0  # 0 = the tokenizer's size; larger = padded, the rows beyond get no logit that counts
-    dropout: float = 0.0
+    dropout: float = 0.0  # probability, on embeddings and on what each sublayer adds
     dtype: str = "auto"  # auto (bfloat16 on accelerators, float32 on CPU), float32 or bfloat16: activations only
     remat: bool = False  # recompute each layer in the backward pass
     remat_keep: str = "nothing"  # with remat, what is kept all the same: nothing, products (of matrices)
@@ -158,29 +158,29 @@ class ModelConfig:
 @dataclass(frozen=True)
 class LossConfig:
     landmarks: str = "bce"  # bce, focal, asymmetric or class_balanced
-    focal_gamma: float = 2.0
-    asymmetric_gamma_positive: float = 0.0
-    asymmetric_gamma_negative: float = 4.0
-    asymmetric_clip: float = 0.05
+    focal_gamma: float = 2.0  # power of focal's weight of a label, 1 - p (Lin et al. 2017)
+    asymmetric_gamma_positive: float = 0.0  # the same power for labels that are there (Ridnik et al. 2021)
+    asymmetric_gamma_negative: float = 4.0  # and for labels that are not
+    asymmetric_clip: float = 0.05  # probability under which a label that is not there costs nothing
     logit_adjustment: float = 0.0  # times the prior's log-odds, added to the landmark logits in training; 0 = off
     class_balanced_beta: float = 0.9999  # effective number of samples (Cui et al. 2019)
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.1  # share of a token's target that is spread over the vocabulary
     weighting: str = "fixed"  # fixed, or learned (log-variance; Kendall et al. 2018)
-    landmarks_weight: float = 1.0
-    describe_weight: float = 1.0
-    anticipate_weight: float = 1.0
-    report_weight: float = 1.0
+    landmarks_weight: float = 1.0  # of the task in the sum of the losses
+    describe_weight: float = 1.0  # likewise
+    anticipate_weight: float = 1.0  # likewise
+    report_weight: float = 1.0  # likewise
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     lr: float = 1e-4  # peak, after warm-up
     end_lr_factor: float = 0.01  # of the peak, at the end of the cosine
-    warmup_steps: int = 100
+    warmup_steps: int = 100  # from 0 to lr, linearly
     weight_decay: float = 0.05  # on matrices only; not on biases, norms, positions, tokens
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
+    b1: float = 0.9  # AdamW's decay of the mean gradient
+    b2: float = 0.999  # AdamW's decay of the mean square
+    eps: float = 1e-8  # AdamW's, added to the root
     clip_norm: float = 1.0  # 0 = no clipping
     layer_decay: float = 1.0  # learning-rate factor a layer, from the top of each encoder down
     freeze: str = ""  # regex over parameter paths that keep their values
@@ -190,11 +190,11 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    steps: int = 1000
+    steps: int = 1000  # updates of the parameters, in all; a longer run goes on where a shorter one ended
     batch_size: int = 32  # global
-    log_every: int = 10
+    log_every: int = 10  # steps between two rows of metrics.jsonl
     profile_steps: int = 0  # steps to trace with the JAX profiler, after the tenth
-    tensorboard: bool = True
+    tensorboard: bool = True  # also writes WORKDIR/tb
 
 
 @dataclass(frozen=True)
@@ -216,30 +216,30 @@ class GuardConfig:
 @dataclass(frozen=True)
 class EvalConfig:
     every: int = 200  # steps between validations, beside those with every checkpoint; 0 = only with checkpoints
-    batch_size: int = 32
+    batch_size: int = 32  # records, global: in validation, evaluation and prediction
     calibration: str = "none"  # of landmark scores, on validation: none, temperature (a slope) or platt (and an offset)
     grammar: bool = False  # descriptions are generated within the clauses that training descriptions have
     max_units: int = 256  # of each task in evaluations during training; `vlm-jax evaluate` scores all
     select: str = "loss"  # what `best` means: loss (lowest validation loss)
     decode: str = "greedy"  # greedy, beam or mbr (of samples, the one most like the others; Eikema and Aziz 2020)
-    beam: int = 4
+    beam: int = 4  # hypotheses of beam
     beam_decay: float = 0.0  # exponential-decay rescoring of beams: token t weighs exp(-decay * t); 0 = plain beam
     beam_length_penalty: float = 1.0  # power of the length that divides a beam's score; 0 = sum, 1 = mean
     samples: int = 16  # that mbr draws of each sentence; its time grows with them
     temperature: float = 1.0  # of mbr's samples: below 1 sharper than the model
     bootstrap: int = 1000  # resamples of the intervals
-    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")
+    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")  # previous texts: the true ones, the model's own, none
 
 
 @dataclass(frozen=True)
 class ParallelConfig:
     data: int = -1  # mesh axis sizes; -1 = what is left
-    fsdp: int = 1
-    tensor: int = 1
+    fsdp: int = 1  # parameters, gradients and optimiser are split over this many devices
+    tensor: int = 1  # matrices are split over this many devices of one host
     mesh: str = "custom"  # custom (the sizes above), data, fsdp, tensor or hybrid (fsdp inside a slice, data across)
     coordinator: str = ""  # HOST:PORT; empty = from JAX_COORDINATOR_ADDRESS, Slurm, Cloud TPU; else one process
-    num_processes: int = 0
-    process_id: int = -1
+    num_processes: int = 0  # with coordinator: how many start; 0 = as the environment says
+    process_id: int = -1  # with coordinator: this one's number, from 0; -1 = as the environment says
     init_timeout: int = 900  # seconds in which all processes must have joined
     barrier_timeout: int = 1800  # seconds in which all processes must have come to the same place
     peer_timeout: int = 100  # seconds without a sign of life after which a process counts as dead, and all stop
@@ -250,8 +250,8 @@ class ParallelConfig:
 class Config:
     name: str = "vlm"  # what the preset is called in tables and plots
     system: str = "vlm"  # which system is built: a row of the systems table
-    tasks: tuple[str, ...] = ("landmarks", "describe", "anticipate", "report")
-    seed: int = 0
+    tasks: tuple[str, ...] = ("landmarks", "describe", "anticipate", "report")  # that the model is trained for
+    seed: int = 0  # of parameters, order of records, augmentation and dropout
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
