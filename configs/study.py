@@ -132,7 +132,8 @@ def full() -> ConfigDict:
 
     Command: vlm-jax study --config configs/study.py:full --workdir runs/study_full
     Expect: not run yet; the published scores are of real operations and are not to be expected.
-    Hardware and time: one H200, fold by fold; `timeout 570 vlm-jax study ...` stops saved, and the same again goes on.
+    Hardware and time: one H200, fold by fold; `timeout --preserve-status 570 vlm-jax study ...` ends
+      saved with code 3, and the same again goes on.
     """
     config = ConfigDict(dataclasses.asdict(StudyConfig(name="full")))
     config.table = table()

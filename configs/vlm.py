@@ -41,7 +41,8 @@ def light() -> ConfigDict:
       26 GB in float32 (docs/scale.md). Where memory runs out: optim.accumulate=4 (the same batch by quarters), then
       model.scan_layers=true with model.remat=true.
     Hardware and time: one GPU or TPU for the full run, measured on neither; on two CPU cores about 4 s a step of 8
-      images (docs/performance.md), fit for trying out only: add --config.train.batch_size=8.
+      images (docs/performance.md), fit for trying out only: add --config.train.batch_size=8, and for this time
+      --config.model.scan_layers=true --config.model.remat=true --config.model.remat_keep=products.
     """
     config = ConfigDict(dataclasses.asdict(Config(name="light")))
     config.model.vocab_size = 30720

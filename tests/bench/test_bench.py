@@ -173,6 +173,13 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
         (["decode", "--beams", "x"], "widths of at least 2"),
         (["train", "--config.loss.landmarks=class_balanced"], "bench runs system=vlm"),
         (["everything"], "invalid choice"),
+        (
+            ["predict", "--peer", "a.py:b"],
+            "--peer means nothing to `vlm-jax bench predict`: it is of train, decode, data",
+        ),
+        (["decode", "--forward"], "it is of train"),
+        (["train", "--beams", "4"], "it is of decode"),
+        (["start", "--warmup", "1"], "--warmup means nothing"),
     ],
 )
 def test_mistakes_are_one_line(flags, said, capsys):

@@ -23,7 +23,7 @@ from vlm_jax.decoding.grammar import clauses_of
 from vlm_jax.errors import UserError
 from vlm_jax.evaluation.apart import USED, groups_of
 from vlm_jax.models import build_model
-from vlm_jax.models.build import why_no_cudnn
+from vlm_jax.models.build import resolve_dtype, why_no_cudnn
 from vlm_jax.parallel import distributed
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.tasks import LossContext
@@ -116,6 +116,17 @@ def say(*lines: str) -> None:
     """Lines for the person, on stderr, from process 0 only."""
     if lines and jax.process_index() == 0:
         print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
+def where_it_runs(config: Config, mesh: Mesh) -> str:
+    """One line: a GPU that JAX does not see would else cost a night."""
+    device = mesh.devices.flat[0]
+    kind = "" if device.device_kind.lower() == device.platform else f" ({device.device_kind})"
+    hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return (
+        f"training on {mesh.size} {device.platform.upper()} device{'s' if mesh.size > 1 else ''}{kind}{hosts}, "
+        f"activations in {resolve_dtype(config.model.dtype)}"
+    )
 
 
 def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
@@ -217,7 +228,7 @@ def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None,
 
     tx = tx_fn(abstract.params)
     context = loss_context(config, data, model)
-    say(*data.notices)
+    say(*data.notices, where_it_runs(config, mesh))
     if config.model.attention == "cudnn" and (why := why_no_cudnn(config)):
         say(f"model.attention=cudnn needs a GPU and bfloat16, and {why}: attention goes without the fused kernel")
     state, inherited = begin() if start is None else (abstract, ())  # restored below

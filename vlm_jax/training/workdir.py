@@ -34,7 +34,7 @@ MAY_DIFFER = (
 
 
 def check_config(config: Config, workdir: epath.Path) -> None:
-    """A resumed run may differ only in steps, logging and cadence.
+    """A resumed run may differ only in `MAY_DIFFER`.
 
     Raises:
       UserError: the work directory was made with another configuration; names the keys that differ.
