@@ -16,8 +16,8 @@ WHAT is one of
   data     images from bytes to pixels; whole batches with --config.data.path=DIR
   start    from the start of a process to its first step, cold and warm, and how long a save holds up the steps
 Data are random. Each figure is the median of --steps timings after a warm-up, with its quartiles. A peer (--peer, any
-number of them; of train, decode and data) runs in the same process, turn by turn with ours, after its outputs were found
-to be the same.
+number of them; of train, decode and data) runs in the same process, turn by turn with ours, after its outputs were
+found to be the same.
 
 example:
   vlm-jax bench train --config configs/vlm.py:tiny_vit --peer benchmarks/peers/torch_vlm.py:eager --out tiny.json
