@@ -5,7 +5,8 @@
 One simulated set, split kfold:3:0; the plain preset, each remedy alone and the remedies of the decoder together, each
 with the same steps. Scores are gold-context exact matches of describe and anticipate on the test procedures, their
 differences to plain (paired by procedure), and their share of the ceiling given the inputs, which `vlm-jax data
-information` measures by forking the generator. Finished runs are kept. Everything is simulated.
+information` measures by forking the generator. Intervals of that share are of the test procedures: they take the
+ceiling, an estimate from --states states, as exact. Finished runs are kept. Everything is simulated.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def score_table(runs: list[list[list[dict]]], systems: list[str], task: str, cei
         matched = weighted_mean(total[..., 0], total[..., 1])  # [S, R]
         facts = fact_scores(total[..., 2:], total[..., 1])
         gain = matched - matched[systems.index("plain")]
+        # The ceiling's own error is not in this interval; the page says how large it is.
         share = matched / ceiling if ceiling else np.full(matched.shape, np.nan)
         columns = [matched, share, gain, facts[..., 2], facts[..., 3]]
         return np.moveaxis(np.stack(columns, axis=1), -1, 0).reshape(len(weights), -1)

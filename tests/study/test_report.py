@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
+from vlm_jax.evaluation.report_plots import curves
 from vlm_jax.study.report_answers import calibration_bins, calibration_error, co_occurrence, confusion, risk_curve
+from vlm_jax.study.report_tables import forest
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -37,6 +39,14 @@ def test_everything_that_was_asked_for_is_on_the_page(page):
         assert text in html, text
     assert "<b>" not in re.sub(r"<b>[^<]*</b>", "", html.split("</h1>")[0])
     assert html.count('src="data:image/jpeg;base64,') == 6
+
+
+def test_curves_of_several_folds_have_no_threshold_in_use(page):
+    html = page.read_text()
+    assert html.count("recall to the right") == 4 and "threshold in use" not in html
+    assert html.count("scores of all folds in one ranking") == 4
+    one = {"a": (np.array([0.9, 0.1]), np.array([True, False]))}
+    assert "threshold in use" in curves(one, {"a": 0.5}, "t") and "threshold in use" not in curves(one, {}, "t")
 
 
 def test_the_results_are_whole_and_the_same_again(assembled):
@@ -71,6 +81,26 @@ def test_co_occurrence_and_confusion():
     both = co_occurrence(truth)
     assert both[0].tolist() == pytest.approx([1, 1 / 3, 0]) and np.isnan(both[2]).all()
     assert confusion(truth, said)[0].tolist() == pytest.approx([0, 0, 0.5])
+
+
+def forest_row(system, value, low, high):
+    about = {"system": system, "metric": "bleu2", "context": "gold"}
+    return about | {"value": value, "low": low, "high": high}
+
+
+def test_one_wide_interval_squeezes_no_forest_and_is_drawn_inside():
+    rows = [
+        forest_row("base", 0.4, 0.35, 0.45),
+        forest_row("wide", 0.2, 0.0, 1.0),
+        forest_row("trivial/end", 0.1, None, None),
+    ]
+    html = forest(rows, "bleu2", "t")
+    lines = [(float(a), float(b)) for a, b in re.findall(r'class="line" x1="([\d.-]+)" x2="([\d.-]+)"', html)]
+    assert lines == [(70.0, 90.0), (0.0, 100.0)] and "goes on beyond it" in html
+    assert "goes on beyond it" not in forest(rows[::2], "bleu2", "t")
+    full = forest([forest_row("base", 0.95, 0.9, 1.0)], "bleu2", "t")
+    assert 'x1="90.00" x2="100.00"' in full and "goes on" not in full
+    assert "NaN" not in forest([forest_row("none", 0.0, 0.0, 0.0)], "bleu2", "t")
 
 
 # --- A real browser --------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import zlib
 
 import numpy as np
@@ -12,7 +13,8 @@ from sacrebleu.metrics import BLEU
 from scipy import stats
 from sklearn import metrics as sk
 
-from vlm_jax.evaluation.intervals import Samples
+from vlm_jax.evaluation.intervals import Estimate, Groups, Samples, draws
+from vlm_jax.evaluation.label_scores import LabelUnits, decided_samples
 from vlm_jax.study import scores as module
 from vlm_jax.study.pool import GOLD, pooled_systems
 from vlm_jax.study.scores import COLUMNS, foreign, score_variant
@@ -43,6 +45,17 @@ def arrays(pooled, name, seed):
     return truth, chosen, score, np.array([frames.units[k][0] for k in keys])
 
 
+def ap_within(truth, score, folds):
+    """float[C]: scikit-learn's average precision of each fold, weighted by the fold's positives."""
+    found = np.zeros(truth.shape[1])
+    for fold in np.unique(folds):
+        t, s = truth[folds == fold], score[folds == fold]
+        found += [
+            sk.average_precision_score(t[:, c], s[:, c]) * t[:, c].sum() if t[:, c].any() else 0 for c in range(3)
+        ]
+    return found / truth.sum(axis=0)
+
+
 def test_every_unit_is_scored_once_for_every_system(scored, pooled):
     assert len(scored.units["toy", "landmarks"]) == 14 * 8 and len(scored.units["toy", "report"]) == 14 * 4
     for seeds in pooled.values():
@@ -54,10 +67,48 @@ def test_every_unit_is_scored_once_for_every_system(scored, pooled):
 def test_landmarks_equal_scikit_learn_with_seeds_averaged(scored, pooled):
     values = [arrays(pooled, "base@tiny", seed) for seed in (0, 1)]
     f1 = np.mean([sk.f1_score(t, c, average="macro") for t, c, _, _ in values])
-    ap = np.mean([sk.average_precision_score(t, s, average="macro") for t, _, s, _ in values])
+    frames = pooled["base@tiny"][0]["toy", "landmarks"].units
+    folds = np.array([frames[key][3] for key in sorted(frames)])
+    ap = np.mean([ap_within(t, s, folds).mean() for t, _, s, _ in values])
     where = {"system": "base@tiny", "task": "landmarks", "context": "gold"}
     assert row_of(scored, **where, metric="f1_macro")["value"] == pytest.approx(f1, abs=1e-9)
     assert row_of(scored, **where, metric="map")["value"] == pytest.approx(ap, abs=1e-9)
+
+
+def test_average_precision_compares_scores_of_one_fold_alone_in_every_resample():
+    """Another level of scores in one fold changes nothing; a resample is scored as its frames would be."""
+    random = np.random.default_rng(0)
+    truth = random.random((96, 3)) < (0.5, 0.3, 0.1)
+    folds = np.repeat([0, 1, 2], 32)
+    score = random.random((96, 3)) / 4 + truth / 8
+    groups = Groups.build([f"g{i // 8:02d}" for i in range(96)])
+    units = LabelUnits(("a", "b", "c"), truth, np.ones_like(truth), groups, folds)
+    how = {"resamples": 20, "seed": 0}
+    samples = decided_samples(units, score, truth, **how)
+    shifted = decided_samples(units, score + folds[:, None] / 4, truth, **how)
+    columns = [samples.names.index(name) for name in ("map", "map_two_sided", *(f"class/{c}/ap" for c in "abc"))]
+    np.testing.assert_allclose(shifted.boot[:, columns], samples.boot[:, columns])
+    assert samples.get("map") == pytest.approx(ap_within(truth, score, folds).mean())
+    pooled_at_once = decided_samples(dataclasses.replace(units, models=None), score + folds[:, None] / 4, truth, **how)
+    assert pooled_at_once.get("map") < samples.get("map") - 0.05
+    for row, weights in enumerate(draws(12, 20, 0)):
+        drawn = np.repeat(np.arange(96), weights[groups.of].astype(int))
+        own = [samples.boot[row, samples.names.index(f"class/{name}/ap")] for name in "abc"]
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_allclose(own, ap_within(truth[drawn], score[drawn], folds[drawn]))
+
+
+def test_a_constant_answer_has_an_average_precision_of_at_least_the_prevalence():
+    """Its score is the prevalence in a fold's training groups: high where the fold's own is low."""
+    folds = np.repeat([0, 1], 40)
+    truth = np.arange(80)[:, None] % 10 < np.where(folds[:, None] == 0, (6, 1, 3), (2, 5, 3))
+    prior = np.stack([truth[folds != fold].mean(axis=0) for fold in folds])
+    groups = Groups.build([f"g{i // 10}" for i in range(80)])
+    units = LabelUnits(("a", "b", "c"), truth, np.ones_like(truth), groups, folds)
+    samples = decided_samples(units, prior, prior >= 0.5, resamples=10)
+    found = [samples.get(f"class/{name}/ap") for name in "abc"]
+    assert found == pytest.approx([(0.6 * 6 + 0.2 * 2) / 8, (0.1 * 1 + 0.5 * 5) / 6, 0.3])
+    assert (np.array(found) >= units.prevalence - 1e-12).all()
 
 
 def test_texts_equal_sacrebleu_and_rouge(scored, pooled):
@@ -99,7 +150,9 @@ def test_the_interval_is_scipys_over_whole_procedures_moved_by_student_s_t_over_
     value, left = each.mean(), np.mean(jackknife, axis=0)[:, None]
     expected = Samples(("f1",), np.array([value]), boot[:, None], left, mean[:, None]).estimate("f1")
     own = row_of(scored, system="base@tiny", task="landmarks", metric="f1_macro", context="gold")
-    assert (own["low"], own["high"]) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    bounds = scored.samples["base@tiny", "toy", "landmarks", GOLD].estimate("f1_macro")
+    assert (bounds.low, bounds.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert (own["low"], own["high"]) == (max(bounds.low, 0.0), min(bounds.high, 1.0))
     assert own["n_units"] == 112 and own["n_groups"] == 14 and own["unit"] == "frame"
 
 
@@ -129,6 +182,17 @@ def test_the_table_has_the_agreed_columns_and_every_kind_of_row(scored):
     )
 
 
+def test_an_interval_of_a_score_stays_where_the_score_can_be(scored):
+    """Two seeds leave t one degree of freedom; differences, and what contrasts read, are not clipped."""
+    rows = [row for row in scored.rows if row["low"] is not None]
+    assert rows and all(0 <= row["low"] <= row["high"] <= 1 for row in rows)
+    raw = [samples.estimate("f1_macro") for key, samples in scored.samples.items() if key[2] == "landmarks"]
+    assert any(estimate.high > 1 for estimate in raw), "without clipping some would leave it"
+    assert Estimate(0.1, -1.5, 2.0).within(-1.0, 1.0) == Estimate(0.1, -1.0, 1.0)
+    assert Estimate(0.1).within(0.0, 1.0) == Estimate(0.1)
+    assert module.LEAST == {"cosine_minilm": -1.0}
+
+
 def test_metrics_of_the_system_itself_are_told_from_trivial_ones():
     assert foreign("toy/report/fact/precision") == ("toy", "report", "fact/precision", "gold")
     assert foreign("toy/report/context/empty/fact") == ("toy", "report", "fact", "empty")
@@ -142,6 +206,8 @@ def test_ceilings_come_from_beside_the_data(finished, scored, toy, monkeypatch):
     again = score_variant(finished, finished.variants[0])
     row = row_of(again, system="base@tiny", task="report", metric="bleu2", context="gold")
     assert (row["ceiling_state"], row["ceiling_inputs"]) == (1.0, 0.75)
+    rolled = row_of(again, system="base@tiny", task="report", metric="bleu2", context="rolled_out")
+    assert (rolled["ceiling_state"], rolled["ceiling_inputs"]) == (1.0, None), "its inputs are others"
 
 
 def test_latex_escapes_and_has_a_table_a_task(scored):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from vlm_jax.config.study import StudyConfig, load_study, names_of, rows_of
+from vlm_jax.config.study import BOUNDS, StudyConfig, load_study, names_of, rows_of
 from vlm_jax.errors import UserError
+from vlm_jax.evaluation.intervals import Samples
+from vlm_jax.study.contrasts import ALPHA, PRIMARY, holm, p_value
 from vlm_jax.study.systems import TRIVIAL, check_settings, run_config, shown_name, slug, study_systems
 
 PRESETS = ("smoke", "small", "full", "null")
@@ -76,11 +79,23 @@ def test_folders_are_safe_and_different():
         ({"data.group_by": "sequence"}, "patient or procedure"),
         ({"variants": "normal", "data.path": "x"}, "exclude one another"),
         ({"bootstrap": "many"}, "expects int"),
+        ({"bootstrap": "279"}, "'bootstrap' must be from 280 .* no contrast could have a verdict"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(overrides, says):
     with pytest.raises(UserError, match=says):
         load_study("configs/study.py:smoke", overrides)
+
+
+def test_the_fewest_resamples_are_those_by_which_a_verdict_can_be_given():
+    """The surest difference that there is: 1 in every group, and none of the other contrasts run."""
+
+    def least(resamples):
+        sure = Samples(("f1_macro",), np.ones(1), np.ones((resamples, 1)), np.ones((12, 1)))
+        return holm([p_value(sure, PRIMARY[0]), *[None] * (len(PRIMARY) - 1)])[0]
+
+    fewest = int(load_study("configs/study.py:smoke", {"bootstrap": str(BOUNDS["bootstrap"][0])}).bootstrap)
+    assert least(fewest) < ALPHA - 1e-9 < least(fewest - 1)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def get_config(arg):
     study.settings = ("data.image_size=16", "data.vocab_size=256", "model.image_encoder.patch=8", "train.steps=12",
                       "checkpoint.every=4", "eval.every=0", "eval.batch_size=16", "model.hmm.states=4",
                       "model.hmm.iterations=2", "optim.warmup_steps=2", "train.log_every=1")
-    study.update(bootstrap=100, coverage=0, contexts=("gold", "empty"))
+    study.update(bootstrap=280, coverage=0, contexts=("gold", "empty"))
     return study
 '''
 LOAD = """

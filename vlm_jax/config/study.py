@@ -25,11 +25,11 @@ class StudyData:
 
 @dataclass(frozen=True)
 class Simulate:
-    procedures: int = 12
-    activities_per_procedure: float = 144.0
-    frames_per_procedure: int = 300
-    image_size: int = 96
-    seed: int = 0
+    procedures: int = 12  # of as many patients
+    activities_per_procedure: float = 144.0  # on average
+    frames_per_procedure: int = 300  # on average
+    image_size: int = 96  # pixels, square
+    seed: int = 0  # of the simulator
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,22 @@ class StudyConfig:
     fold_files: tuple[str, ...] = ()  # list files of data.split, one a fold, in place of `folds`
     seeds: tuple[int, ...] = (0,)  # of training; scores are averaged over them
     trials: tuple[float, ...] = (1.0,)  # factors of each system's learning rate that are tried; validation loss chooses
-    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")
-    bootstrap: int = 2000  # resamples of whole groups
+    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")  # previous texts: the true ones, the model's own, none
+    bootstrap: int = 2000  # resamples of whole groups; under 280 no contrast could have a verdict
     coverage: int = 200  # repeats of the coverage simulation; 0 = none
     note_similarity: float = 0.5  # share of common word shingles from which notes of two groups are near-duplicates
     quick_compiler: bool = False  # XLA leaves out its optimisations: for runs of a few steps, which are all compilation
     keep_checkpoints: bool = True  # false = a system's checkpoints are deleted once it is scored
 
 
-_BOUNDS = {
+BOUNDS = {
     "folds": (2, 1000),
-    "bootstrap": (100, 10**6),
+    "bootstrap": (280, 10**6),
     "coverage": (0, 10**5),
     "note_similarity": (0.05, 1.0),
 }
+# A p-value is twice a tail, a tail at least 1 / (bootstrap + 1), and Holm takes the smallest of seven times seven.
+_REASONS = {"bootstrap": ": with fewer no contrast could have a verdict (p under 0.05 after Holm's correction)"}
 
 
 def load_study(spec: str, overrides: Overrides = ()) -> StudyConfig:
@@ -106,9 +108,10 @@ def _check(study: StudyConfig) -> None:
         parent = spec.removeprefix(FILLER + ":")
         if name in names and parent != spec and parent not in names:
             raise UserError(f"system {name!r} fills templates with what {parent!r} predicts: add it to 'systems'")
-    for key, (low, high) in _BOUNDS.items():
+    for key, (low, high) in BOUNDS.items():
         if not low <= getattr(study, key) <= high:
-            raise UserError(f"config key {key!r} must be from {low} to {high}, got {getattr(study, key)}")
+            why = _REASONS.get(key, "")
+            raise UserError(f"config key {key!r} must be from {low} to {high}, got {getattr(study, key)}{why}")
     if not study.seeds or len(set(study.seeds)) != len(study.seeds) or min(study.seeds) < 0:
         raise UserError(f"config key 'seeds' needs one or more different numbers from 0 on, got {study.seeds}")
     if not study.trials or len(set(study.trials)) != len(study.trials) or min(study.trials) <= 0:

@@ -29,6 +29,12 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    def within(self, least: float, most: float) -> Estimate:
+        """The same with an interval that does not leave the values that the metric can have."""
+        if self.low is None or self.high is None:
+            return self
+        return Estimate(self.value, max(self.low, least), min(self.high, most))
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -98,6 +104,10 @@ class Samples:
         i = [self.names.index(name)]
         groups = None if self.groups is None else self.groups[:, i]
         return Samples((name,), self.value[i], self.boot[:, i], self.jackknife[:, i], groups)
+
+    def bare(self) -> Samples:
+        """The values alone, for which no interval is given."""
+        return Samples(self.names, self.value, self.boot[:0], self.jackknife[:0])
 
     def minus(self, other: Samples) -> Samples:
         """Paired differences of the same metrics on the same groups."""

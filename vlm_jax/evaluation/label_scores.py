@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlm_jax.evaluation.intervals import Groups, MetricFn, Samples, weighted_mean
+from vlm_jax.evaluation.intervals import MIN_GROUPS, Groups, MetricFn, Samples, weighted_mean
 from vlm_jax.metrics.classification import average_precisions, counts_of, mean_of_defined, sample_f1_of, scores
 
 AVERAGES = ("f1_macro", "f1_micro", "f1_weighted", "f1_sample", "precision_macro", "recall_macro")
@@ -22,6 +22,11 @@ class Support:
     groups: int
     positive_groups: int
 
+    @property
+    def enough(self) -> bool:
+        """Whether the class is present in so many groups that its scores get an interval."""
+        return self.positive_groups >= MIN_GROUPS
+
 
 @dataclass(frozen=True)
 class LabelUnits:
@@ -31,12 +36,14 @@ class LabelUnits:
       names: bare names of the C classes.
       truth, known: bool[U, C].
       groups: of the frames.
+      models: int[U], which model scored each frame; None = one model scored all.
     """
 
     names: tuple[str, ...]
     truth: np.ndarray
     known: np.ndarray
     groups: Groups
+    models: np.ndarray | None = None
 
     @property
     def positives(self) -> np.ndarray:
@@ -113,12 +120,30 @@ def _metric_fn(units: LabelUnits, score: np.ndarray, chosen: np.ndarray, half: n
 
     def fn(weights: np.ndarray) -> np.ndarray:
         averages, f1, precision, recall = tuned(weights)
-        ap = average_precisions(score, units.truth, units.known, weights, units.groups.of)
+        ap = _within_models(units, score, weights)
         maps = np.stack([mean_of_defined(ap), mean_of_defined(ap[:, two_sided])], axis=1)
         f1_two_sided = mean_of_defined(f1[:, two_sided])[:, None]
         return np.concatenate([averages, f1_two_sided, at_half(weights)[0], maps, f1, precision, recall, ap], axis=1)
 
     return fn
+
+
+def _within_models(units: LabelUnits, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float[R, C]: average precision that compares only scores of one model, weighted by each model's positives.
+
+    Models do not share a scale: one that scores all its frames a little higher would else rank first. Weights by
+    positives make it a mean over the positives of all frames, of the precision among its own model's frames.
+    """
+    if units.models is None:
+        return average_precisions(score, units.truth, units.known, weights, units.groups.of)
+    total, number = np.zeros((2, len(weights), score.shape[1]))
+    for model in np.unique(units.models):
+        rows = np.flatnonzero(units.models == model)
+        truth, known, groups = units.truth[rows], units.known[rows], units.groups.of[rows]
+        found = average_precisions(score[rows], truth, known, weights, groups)
+        positives = weights @ Groups(units.groups.names, groups).sums((truth & known).astype(float))
+        total, number = total + np.nan_to_num(found) * positives, number + positives
+    return weighted_mean(total, number)
 
 
 def _averages(units: LabelUnits, predicted: np.ndarray):

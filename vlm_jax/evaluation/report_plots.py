@@ -57,12 +57,17 @@ def _bar(bar: Bar) -> str:
 
 
 def curves(classes: dict[str, tuple[np.ndarray, np.ndarray]], thresholds: dict[str, float | None], title: str) -> str:
-    """Precision over recall, one small plot a class; dashed: the prevalence, dot: the threshold in use."""
+    """Precision over recall, one small plot a class; dashed: the prevalence, dot: the threshold in use, if any.
+
+    Args:
+      thresholds: by class; {} where each fold has its own.
+    """
     plots = [_curve(name, score, truth, thresholds.get(name)) for name, (score, truth) in classes.items()]
+    dot = '<span><i class="key dot"></i>threshold in use</span>' if thresholds else ""
     return (
         f'<figure class="curves"><figcaption>{escape(title)}</figcaption>'
         '<p class="legend"><span>recall to the right, precision upwards</span>'
-        '<span><i class="key dash"></i>prevalence</span><span><i class="key dot"></i>threshold in use</span></p>'
+        f'<span><i class="key dash"></i>prevalence</span>{dot}</p>'
         f'<div class="grid">{"".join(plots)}</div></figure>'
     )
 

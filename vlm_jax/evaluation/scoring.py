@@ -11,7 +11,7 @@ import numpy as np
 from vlm_jax.contract import TEXT_TASKS, LabelSpace, Record
 from vlm_jax.evaluation.answers import Answers
 from vlm_jax.evaluation.fact_scores import WITHIN, fact_samples, scene_samples
-from vlm_jax.evaluation.intervals import MIN_GROUPS, Estimate, Groups, Samples
+from vlm_jax.evaluation.intervals import Estimate, Groups, Samples
 from vlm_jax.evaluation.label_scores import AVERAGES, LabelUnits, Support, label_samples
 from vlm_jax.evaluation.text_scores import TextUnits, shuffled_samples, text_samples
 from vlm_jax.evaluation.trivial import trivial_labels, trivial_texts
@@ -39,7 +39,7 @@ class Scope:
     def entry(self, estimate: Estimate, name: str = "") -> dict[str, Any]:
         """What stands under metric `name`; one of a class counts the units and groups in which it is known."""
         about = self.classes.get(name.removeprefix("class/").rsplit("/", 1)[0]) if name.startswith("class/") else None
-        given = about is None or about.positive_groups >= MIN_GROUPS
+        given = about is None or about.enough
         return {
             "value": estimate.value,
             "low": estimate.low if given else None,

@@ -90,6 +90,8 @@ def label_metrics(world: World, chosen: np.ndarray, **how: Any) -> dict[Metric, 
     first, second = both
     out = {("f1", name): first.column(f"class/{name}/f1") for name in FREQUENCIES}
     out |= {("average precision", name): first.column(f"class/{name}/ap") for name in FREQUENCIES}
+    # As in the study's tables: none of a class that is present in few groups.
+    out = {key: samples if units.support[key[1]].enough else samples.bare() for key, samples in out.items()}
     out |= {(metric, "all"): first.column(metric) for metric in ("f1_macro", "f1_micro", "map")}
     out["difference of f1_macro", "all"] = first.column("f1_macro").minus(second.column("f1_macro"))
     return out
@@ -128,7 +130,8 @@ def simulate_coverage(repeats: int, seed: int = 0, say: Callable[[str], None] | 
 
     Returns:
       [{metric, frequency, procedures, method, coverage, given, width, repeats}]: `given` is the share of draws in which
-      an interval could be given (a class may be absent); coverage and mean width are of those.
+      a study would give an interval (it gives none of a class that is present in few groups); coverage and mean width
+      are of those.
     """
     world = make_world(seed)
     everyone = np.arange(POPULATION)

@@ -47,22 +47,34 @@ def group_sizes(study: StudyConfig, parts: list[SourceRecords]) -> Counter[str]:
     return sizes
 
 
-def make_folds(study: StudyConfig, paths: tuple[str, ...], folder: Path) -> tuple[Fold, ...]:
-    """Writes the list files (the same bytes each time), or copies the given ones, source by source."""
+Lists = dict[str, dict[str, list[str]]]
+"""Of one fold: {source: {split: groups}}."""
+
+
+def fold_lists(study: StudyConfig, paths: tuple[str, ...]) -> list[Lists]:
+    """Which groups train, validate and test in each fold: drawn, or as the given files say."""
     given = [read_list(name, key="fold_files", apart=False) for name in study.fold_files]
-    found: list[list[tuple[str, str]]] = [[] for _ in range(len(given) or study.folds)]
+    found: list[Lists] = [{} for _ in range(len(given) or study.folds)]
     sized = {source: group_sizes(study, parts) for source, parts in source_records(paths).items()}
     _check_known(study, given, {group for sizes in sized.values() for group in sizes})
     for source, sizes in sized.items():
         for i, fold in enumerate(found):
-            lists = _given(given[i], sizes) if given else _drawn(study, sizes, i, source)
-            file = folder / f"{source}-fold{i}.json"
-            content = (json.dumps(lists, indent=1) + "\n").encode()
+            fold[source] = _given(given[i], sizes) if given else _drawn(study, sizes, i, source)
+    return found
+
+
+def write_folds(lists: Sequence[Lists], folder: Path) -> tuple[Fold, ...]:
+    """Writes the list files, the same bytes each time."""
+    found: list[Fold] = []
+    for i, fold in enumerate(lists):
+        files = {source: folder / f"{source}-fold{i}.json" for source in fold}
+        for source, file in files.items():
+            content = (json.dumps(fold[source], indent=1) + "\n").encode()
             if not file.is_file() or file.read_bytes() != content:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_bytes(file, content)
-            fold.append((source, str(file)))
-    return tuple(tuple(fold) for fold in found)
+        found.append(tuple((source, str(file)) for source, file in files.items()))
+    return tuple(found)
 
 
 def _check_known(study: StudyConfig, given: Sequence[Mapping[str, Sequence[str]]], known: Collection[str]) -> None:
@@ -93,8 +105,3 @@ def _drawn(study: StudyConfig, sizes: Counter[str], fold: int, source: str) -> d
             f"{source} has {len(sizes)} groups: a study needs three at least, to train, validate and test on"
         )
     return {split: sorted(g for g, s in assigned.items() if s == split) for split in ("train", "validation", "test")}
-
-
-def read_fold(fold: Fold) -> dict[str, dict[str, list[str]]]:
-    """{source: {split: groups}}."""
-    return {source: json.loads(Path(file).read_text()) for source, file in fold}

@@ -5,7 +5,6 @@ A study with a leak stops before anything is trained, and names what leaks.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections import defaultdict
@@ -21,23 +20,24 @@ from vlm_jax.data.progress import Progress
 from vlm_jax.data.records import SourceRecords
 from vlm_jax.data.sources.near_duplicates import similar_pairs
 from vlm_jax.data.splits import choose_level
-from vlm_jax.data.store import Dataset, open_dataset
+from vlm_jax.data.store import Dataset
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import EnvironmentFault, UserError
-from vlm_jax.study.folds import Fold, read_fold, source_records
+from vlm_jax.study.folds import Lists, source_records
+from vlm_jax.study.same_data import identity
 
 SHOWN = 5
 DONE = "leaks-checked.json"
 
 
-def check_leaks(study: StudyConfig, paths: Sequence[str], folds: Sequence[Fold], folder: Path) -> None:
+def check_leaks(study: StudyConfig, paths: Sequence[str], content: Sequence[Lists], folder: Path) -> None:
     """Looks every fold over; remembers in `folder` that it has, for the same data and the same folds.
 
     Raises:
       UserError: names the groups, frames or notes that leak.
     """
-    content = [read_fold(fold) for fold in folds]
-    mark = _mark(study, paths, content)
+    about = {"group_by": study.data.group_by, "note_similarity": study.note_similarity}
+    mark = {**identity(paths, content), **about}
     seen = folder / DONE
     for line in group_leaks(content):  # cheap: always
         raise UserError(line)
@@ -65,16 +65,6 @@ def check_leaks(study: StudyConfig, paths: Sequence[str], folds: Sequence[Fold],
     write_bytes(seen, (json.dumps(mark) + "\n").encode())
 
 
-def _mark(study: StudyConfig, paths: Sequence[str], content: object) -> dict[str, object]:
-    folds = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return {
-        "data": [open_dataset(path).fingerprint for path in paths],
-        "folds": folds,
-        "group_by": study.data.group_by,
-        "note_similarity": study.note_similarity,
-    }
-
-
 def owners(parts: Sequence[SourceRecords], group_by: str) -> dict[str, str]:
     """{procedure: the group that folds divide by}."""
     found: dict[str, str] = {}
@@ -98,7 +88,7 @@ def patient_leaks(
             yield f"fold {i} leaks: patient {_names(twice)} of {source} in two splits; set data.group_by=patient"
 
 
-def group_leaks(content: Sequence[dict[str, dict[str, list[str]]]]) -> Iterator[str]:
+def group_leaks(content: Sequence[Lists]) -> Iterator[str]:
     """One line a kind of leak: groups in two splits of one fold, groups that are tested on twice."""
     tested: dict[tuple[str, str], int] = {}
     for i, fold in enumerate(content):

@@ -3,7 +3,8 @@
 Layout of the work directory:
   study.json                                   the configuration; a resumed study must have the same
   data/<variant>/                              the data sets, where they are simulated
-  folds/<variant>/fold<i>.json                 which groups train, validate and test
+  folds/<variant>/<source>-fold<i>.json        which groups train, validate and test
+  folds/<variant>/data.json                    which data and folds the runs are of
   runs/<variant>/<system>/fold<i>-seed<j>/     trial<factor>/ (a work directory of train), eval/test/, summary.json
   table.csv, table.tex, contrasts.json, coverage.json, report.html
 """
@@ -95,7 +96,7 @@ def make_plan(study: StudyConfig, workdir: Path) -> Plan:
     """Simulates or opens the data, divides the folds and checks them.
 
     Raises:
-      UserError: data, systems or folds that cannot be used; a fold that leaks.
+      UserError: data, systems or folds that cannot be used, or that are not those of earlier runs; a fold that leaks.
     """
     systems = tuple(study_systems(study))
     return Plan(study, workdir, variants_of(study, workdir), systems)

@@ -41,7 +41,10 @@ that, too."""
 READING = """Thresholds of each fold are chosen on its validation groups. BLEU-2 is corpus BLEU on a 0-1 scale, ROUGE-L
 its F1. Trivial scores are systems of their own, fitted on each fold's training groups. "gold": the true earlier texts
 are given; "rolled out": the system's own; "empty": none. A ceiling is what the state of the scene, or the inputs of the
-task, would allow at best; none is shown where the data set does not say."""
+task, would allow at best; none is shown where the data set does not say. Average precision (and map, its mean over
+classes) compares only scores of one fold, which are one model's, and is the mean over folds weighted by their
+positives: how one model ranks the frames of new procedures, not whether the models of all folds share a scale. A
+constant answer has the prevalence of each fold so, in the mean a little more than that of all frames."""
 
 
 def study_html(
@@ -122,10 +125,10 @@ def _variant(plan: Plan, found: VariantScores) -> str:
 def _task(found: VariantScores, source: str, task: str, rows: Sequence[Row]) -> str:
     world = found.variant.worlds[source]
     size = counted(len(found.units[source, task]), UNIT_NAMES[task])
-    main = MAIN_METRIC[task]
+    main, missing = MAIN_METRIC[task], "".join(f" {note}." for note in found.notes[source, task])
     parts = [
         f'<section id="{escape(_anchor(found, source, task))}"><h2>{TASKS[task]} <span class="world">{escape(world)}'
-        f'</span></h2><p class="note">{escape(source)}: {size}, pooled out of fold.</p>',
+        f'</span></h2><p class="note">{escape(source)}: {size}, pooled out of fold.{escape(missing)}</p>',
         forest(rows, main, f"{main}, {source} ({world}), 95 % intervals over groups"),
         score_table(rows, task),
         context_table(rows, main),

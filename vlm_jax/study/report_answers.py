@@ -12,6 +12,7 @@ from vlm_jax.metrics.generation import rouge_l
 from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX, FrameAnswers, TextAnswers
 from vlm_jax.study.scores import VariantScores
 
+ALL_FOLDS = "scores of all folds in one ranking, where the table's map compares those of one fold"
 BINS = 10
 POINTS = 100
 
@@ -34,7 +35,8 @@ def answers_section(found: VariantScores, source: str, task: str) -> str:
         defined = np.any(truth & known, axis=0)
         pairs = {n: (score[known[:, c], c], truth[known[:, c], c]) for c, n in enumerate(classes) if bool(defined[c])}
         world = found.variant.worlds[source]
-        inside = curves(pairs, {}, f"Precision and recall by landmark, {name}, {source} ({world})")
+        title = f"Precision and recall by landmark, {name}, {source} ({world}); {ALL_FOLDS}"
+        inside = curves(pairs, {}, title)
         inside += heatmaps(classes, truth & known, chosen & known)
         opened = " open" if i == 0 else ""
         summary = f"{escape(name)}: precision and recall, co-occurrence, confusion"

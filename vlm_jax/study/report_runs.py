@@ -110,10 +110,10 @@ def coverage_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         '<section id="coverage"><h2>How sure the intervals are</h2><p class="note">Simulated: how often the 95 % '
         f"interval of a study of so many procedures holds the truth of the population that they were drawn from, over "
-        f"{repeats} fresh draws (standard error at most "
-        f"{(0.25 / repeats) ** 0.5:.2f}); marked where it is under 0.90. Below it, where an interval could be given in "
-        "fewer than all draws, the share of draws. Intervals of rare classes at few procedures are too narrow: read "
-        f"them so.</p>{table(('metric', 'class', *head), lines)}</section>"
+        f"{repeats} fresh draws (standard error at most {(0.25 / repeats) ** 0.5:.2f} where all gave one); marked "
+        "where it is under 0.90. Below it, where the study would give an interval in fewer than all draws, the share "
+        "of draws: it gives none of a class that is present in few procedures. Intervals of classes at few procedures "
+        f"are too narrow: read them so.</p>{table(('metric', 'class', *head), lines)}</section>"
     )
 
 

@@ -11,6 +11,9 @@ from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX
 from vlm_jax.study.scores import DATA, Row
 from vlm_jax.study.table import SHOWN, short_table
 
+ROOM = 1.25
+"""Width of a forest over its best value."""
+
 
 def table(head: Sequence[str], lines: Iterable[str]) -> str:
     """A table that scrolls on its own where it is wider than the page; cells are HTML already."""
@@ -132,17 +135,22 @@ def _heat(row: Row | None) -> str:
 
 
 def forest(rows: Sequence[Row], metric: str, title: str) -> str:
-    """One metric of every system with its interval, best first; the best trivial system's value as a dashed rule."""
+    """One metric of every system with its interval, best first; the best trivial system's value as a dashed rule.
+
+    The scale ends a little beyond the best value: an interval that goes on is cut there, and squeezes no other.
+    """
     chosen = [r for r in rows if r["metric"] == metric and r["context"] == GOLD and r["value"] is not None]
     chosen.sort(key=lambda r: (-r["value"], r["system"]))
     if not chosen:
         return ""
-    top = max(r["high"] or r["value"] for r in chosen) or 1.0
+    top = min(1.0, ROOM * max(r["value"] for r in chosen)) or 1.0
     rival = max((r["value"] for r in chosen if r["system"].startswith(TRIVIAL_PREFIX)), default=None)
     body = "".join(_forest_row(r, top, rival) for r in chosen)
+    cut = any((r["high"] or 0.0) > top for r in chosen)
     legend = (
         '<p class="legend"><span><i class="key own"></i>system</span>'
-        '<span><i class="key trivial"></i>trivial; dashed: the best of them</span></p>'
+        '<span><i class="key trivial"></i>trivial; dashed: the best of them</span>'
+        f"{'<span>an interval at the right edge goes on beyond it</span>' if cut else ''}</p>"
     )
     return f'<figure><figcaption>{escape(title)}</figcaption>{legend}<div class="forest">{body}</div></figure>'
 
@@ -154,7 +162,7 @@ def _forest_row(row: Row, top: float, rival: float | None) -> str:
     if rival is not None:
         shapes.append(f'<line class="rule" x1="{100 * rival / top:.2f}" x2="{100 * rival / top:.2f}" y1="0" y2="10"/>')
     if row["low"] is not None:
-        low, high = 100 * row["low"] / top, 100 * row["high"] / top
+        low, high = (100 * min(max(row[end] / top, 0.0), 1.0) for end in ("low", "high"))
         shapes.append(f'<line class="line{kind}" x1="{low:.2f}" x2="{high:.2f}" y1="5" y2="5"/>')
     shapes.append(f'<rect class="dot{kind}" x="{max(at - 0.5, 0):.2f}" y="1.5" width="1" height="7"/>')
     name = f'<span class="name{" trivial-name" if kind else ""}">{escape(row["system"])}</span>'

@@ -16,6 +16,7 @@ import jax
 from vlm_jax.config.study import StudyConfig
 from vlm_jax.data.files import disk_faults, read_json, to_json, write_bytes
 from vlm_jax.errors import UserError
+from vlm_jax.evaluation.intervals import MIN_GROUPS
 from vlm_jax.study.contrasts import contrasts_of
 from vlm_jax.study.coverage import simulate_coverage
 from vlm_jax.study.plan import Plan, make_plan
@@ -98,6 +99,10 @@ def assemble(plan: Plan) -> None:
     """Writes the results, each file whole or not at all; table.csv last."""
     start = time.monotonic()
     scores = [score_variant(plan, variant) for variant in plan.variants]
+    for found in scores:
+        for (source, task), notes in found.notes.items():
+            for note in notes:
+                say(f"{found.variant.worlds[source]}, {source}, {task}: {note}")
     contrasts = [contrast for found in scores for contrast in contrasts_of(found)]
     coverage = coverage_rows(plan)
     rows = [row for found in scores for row in found.rows]
@@ -114,13 +119,13 @@ def assemble(plan: Plan) -> None:
 
 
 def coverage_rows(plan: Plan) -> list[dict[str, Any]]:
-    """The coverage simulation, once; it does not depend on the data."""
-    repeats = plan.study.coverage
+    """The coverage simulation, once; it does not depend on the data, but on the rule by which intervals are given."""
+    about = {"repeats": plan.study.coverage, "positive_groups": MIN_GROUPS}
     file = plan.workdir / COVERAGE
     if file.is_file():
         found = read_json(file)
-        if found["repeats"] == repeats:
+        if all(found.get(key) == value for key, value in about.items()):
             return found["rows"]
-    rows = simulate_coverage(repeats, say=say) if repeats else []
-    write_bytes(file, to_json({"repeats": repeats, "rows": rows}, indent=1))
+    rows = simulate_coverage(plan.study.coverage, say=say) if plan.study.coverage else []
+    write_bytes(file, to_json({**about, "rows": rows}, indent=1))
     return rows

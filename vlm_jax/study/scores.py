@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vlm_jax.data.run_data import RunData
-from vlm_jax.data.store import open_dataset
 from vlm_jax.evaluation.fact_scores import WITHIN as FACTS
 from vlm_jax.evaluation.fact_scores import fact_samples
 from vlm_jax.evaluation.intervals import Groups, Samples
@@ -21,17 +19,18 @@ from vlm_jax.evaluation.scoring import GAINS, Scope
 from vlm_jax.evaluation.text_scores import column_samples, unit_columns
 from vlm_jax.evaluation.units import END_WORD, UNIT_NAMES
 from vlm_jax.metrics.similarity import Similarity, TfidfSimilarity, minilm
+from vlm_jax.study.ceilings import read_ceilings
 from vlm_jax.study.plan import Plan
-from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX, FrameAnswers, Pooled, TextAnswers, pooled_systems
+from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX, FrameAnswers, Pooled, TextAnswers, common_units, pooled_systems
 from vlm_jax.study.untrained import open_fold
 from vlm_jax.study.variants import Variant
 
-CEILINGS = "information.json"
-"""Beside a data set: what `vlm-jax data information --out DIR/information.json` measured of its world."""
 SEED = 0
 """Of the resamples, the same for every system: differences are paired."""
 DATA = "data"
 """The `system` of rows that are true of the data alone (prevalence)."""
+LEAST = {"cosine_minilm": -1.0}
+"""What a score can be at least, where that is not 0; at most all are 1. Student's t over few seeds knows no bounds."""
 COLUMNS = (
     "system", "source", "task", "metric", "context", "world", "init", "value", "low", "high", "ceiling_state",
     "ceiling_inputs", "unit", "n_units", "n_groups",
@@ -49,6 +48,7 @@ class VariantScores:
       samples: {(system, source, task, context): metrics with resamples}, for contrasts.
       pooled: {system: one `Pooled` a seed}, for figures.
       units: {(source, task): keys in order}.
+      notes: {(source, task): what is missing in the table and why, a sentence each}.
     """
 
     variant: Variant
@@ -57,17 +57,18 @@ class VariantScores:
     pooled: dict[str, list[Pooled]] = field(default_factory=dict)
     inits: dict[str, str] = field(default_factory=dict)
     units: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    notes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
 
 def score_variant(plan: Plan, variant: Variant) -> VariantScores:
     """Scores all systems of a variant on the same units.
 
-    A unit is scored where every system that has the task has answered it (all do, but for broken records).
+    A unit is scored where every trained system that has the task has answered it (all do, but for broken records).
     """
     found = VariantScores(variant)
     for name, init, seeds in pooled_systems(plan, variant):
         found.pooled[name], found.inits[name] = seeds, init
-    found.units = common_units(found.pooled)
+    found.units, found.notes = common_units(found.pooled)
     scorer = _Scorer(plan, variant, found)
     for name, seeds in found.pooled.items():
         for scope in seeds[0]:
@@ -75,16 +76,6 @@ def score_variant(plan: Plan, variant: Variant) -> VariantScores:
     scorer.prevalence()
     scorer.others()
     return found
-
-
-def common_units(systems: Mapping[str, Sequence[Pooled]]) -> dict[tuple[str, str], list[str]]:
-    """{(source, task): sorted keys that every system with that task has}."""
-    found: dict[tuple[str, str], set[str]] = {}
-    for seeds in systems.values():
-        for pooled in seeds:
-            for scope, answers in pooled.items():
-                found[scope] = found[scope] & answers.units.keys() if scope in found else set(answers.units)
-    return {scope: sorted(keys) for scope, keys in found.items()}
 
 
 class _Scorer:
@@ -112,15 +103,16 @@ class _Scorer:
             shown = samples.names if context == GOLD or scope[1] != "landmarks" else GAINS
             about = self._scope(scope)
             for metric in shown:
-                entry = about.entry(samples.estimate(metric), metric)
+                possible = samples.estimate(metric).within(LEAST.get(metric, 0.0), 1.0)
+                entry = about.entry(possible, metric)
                 self._add(name, scope, metric, context, entry)
 
     def label_units(self, scope: tuple[str, str]) -> LabelUnits:
         """What is true of the frames of a source."""
         truth: FrameAnswers = self._truth[scope]
         rows = [truth.units[key] for key in self.found.units[scope]]
-        groups = Groups.build([group for group, _, _ in rows])
-        return LabelUnits(truth.classes, np.stack([t for _, t, _ in rows]), np.stack([k for _, _, k in rows]), groups)
+        groups, truths, known, folds = zip(*rows, strict=True)
+        return LabelUnits(truth.classes, np.stack(truths), np.stack(known), Groups.build(groups), np.array(folds))
 
     def _frames(self, scope: tuple[str, str], seeds: Sequence[FrameAnswers]) -> dict[str, list[Samples]]:
         units, keys = self.label_units(scope), self.found.units[scope]
@@ -201,6 +193,8 @@ class _Scorer:
     def _add(self, name: str, scope: tuple[str, str], metric: str, context: str, entry: Mapping[str, Any]) -> None:
         source, task = scope
         ceiling = self.ceilings.get(f"{source}/{task}/{metric}", {})
+        if context != GOLD:  # the inputs that were measured have the true earlier texts among them
+            ceiling = {key: value for key, value in ceiling.items() if key != "ceiling_inputs"}
         self.found.rows.append(
             {
                 "system": name,
@@ -264,15 +258,3 @@ def foreign(key: str) -> tuple[str, str, str, str] | None:
     if not rest or rest[0] in _RESERVED:
         return None
     return source, task, "/".join(rest), context
-
-
-def read_ceilings(paths: Sequence[str]) -> dict[str, dict[str, float]]:
-    """What the inputs allow, where a data set says so."""
-    found: dict[str, dict[str, float]] = {}
-    for path in paths:
-        file = Path(path) / CEILINGS
-        if file.is_file():
-            source = open_dataset(path).info.source
-            for task, metrics in json.loads(file.read_text())["tasks"].items():
-                found |= {f"{source}/{task}/{name}": of for name, of in metrics.items() if isinstance(of, dict)}
-    return found
