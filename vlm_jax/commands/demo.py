@@ -75,6 +75,8 @@ def _same_again(args: argparse.Namespace, workdir: Path) -> str:
 
 def stages(args: argparse.Namespace, workdir: Path) -> list[tuple[str, list[str]]]:
     """The command lines, in order."""
+    from vlm_jax.config.load import load_config
+
     place, data = str(workdir), str(workdir / "data")
     fitted = FITTED if args.config == CONFIG else {}
     settings = {"data.path": data, "data.split": SPLIT, **fitted, **dict(args.overrides)}
@@ -82,11 +84,13 @@ def stages(args: argparse.Namespace, workdir: Path) -> list[tuple[str, list[str]
     # Rolling out its own sentences takes half a minute and more: `run` says how.
     contexts = [] if "eval.contexts" in settings else ["--contexts", "gold"]
     inputs, out = str(workdir / "frames.jsonl"), str(workdir / "predictions.jsonl")
+    # As many rows as the evaluation had at once: its compiled program serves again.
+    rows = str(load_config(args.config, settings).eval.batch_size)
     return [
         ("simulate", ["data", "simulate", "--out", data, "--procedures", args.procedures, *SIMULATE.split()]),
         ("train", ["train", "--config", args.config, "--workdir", place, *overrides]),
         ("evaluate", ["evaluate", "--workdir", place, "--split", "test", *contexts]),
-        ("predict", ["predict", "--checkpoint", place, inputs, "--out", out]),
+        ("predict", ["predict", "--checkpoint", place, inputs, "--batch_size", rows, "--out", out]),
     ]
 
 
