@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Most of a test's time on two cores is XLA's: what one worker, or the run before, has compiled is not compiled again.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+QUICK_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+"""What takes XLA half of its time where it does not optimise. Where it does, the old emitters take minutes."""
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +42,16 @@ def real_data() -> Path:
 def quick_compiler() -> Iterator[None]:
     """XLA leaves out its optimisations for a module's tests: for runs of a few steps, which are all compilation."""
     import jax
+    from jax._src import compiler
 
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    plain, before = compiler.get_compile_options, jax.config.values["jax_disable_most_optimizations"]
+
+    def quick(*args: Any, env_options_overrides: Any = None, **keywords: Any) -> Any:
+        options = {**QUICK_OPTIONS, **dict(env_options_overrides or {})}
+        return plain(*args, env_options_overrides=options, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", quick)
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
     jax.config.update("jax_disable_most_optimizations", before)

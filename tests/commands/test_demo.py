@@ -84,8 +84,10 @@ def test_what_to_run_again_says_what_was_given(tmp_path, capsys):
     )
 
 
-def test_the_whole_demo_in_small_and_again(tmp_path, capsys):
-    """micro for tiny and a few steps: every stage really runs, and a second run finds all of it done."""
+def test_the_whole_demo_in_small_and_again(tmp_path, capsys, monkeypatch, quick_compiler):
+    """micro for tiny, few steps and frames: every stage really runs, and a second run finds all of it done."""
+    monkeypatch.setattr("vlm_jax.evaluation.run.minilm", lambda: None)  # 22 M parameters, for nothing here
+    monkeypatch.setattr(demo, "SIMULATE", "--activities_per_procedure 12 --frames_per_procedure 12 --image_size 32")
     words = ["demo", "--workdir", str(tmp_path), "--config", "configs/vlm.py:micro", "--procedures", "6"]
     words += ["--config.train.steps=2", "--config.checkpoint.every=2", "--config.eval.every=0"]
     words += ["--config.eval.bootstrap=20", "--config.eval.contexts=gold"]

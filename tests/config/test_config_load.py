@@ -81,6 +81,21 @@ def test_overrides_are_parsed_by_the_type_of_the_field():
     assert load_config("vlm:micro", {"data.path": ""}).data.path == ()
 
 
+@pytest.mark.parametrize("rule", ["list:/data/fold=0/split.json", "loo:p=1", "fess=list:a=b.json,vocalfolds=loo:p=1"])
+def test_an_equals_sign_in_a_path_or_an_id_is_part_of_it(rule):
+    assert load_config("vlm:micro", {"data.split": rule}).data.split == rule
+
+
+def test_a_colon_in_the_path_of_a_file_is_part_of_it(tmp_path):
+    folder = tmp_path / "2025-12-22T10:30:00"
+    folder.mkdir()
+    config = load_config("vlm:micro")
+    dump(config, folder / "config.json")
+    assert load_config(str(folder / "config.json")) == config
+    (folder / "mine.py").write_text("def get_config(arg=''):\n    return {'name': arg}\n")
+    assert load_config(f"{folder}/mine.py:one").name == "one"
+
+
 @pytest.mark.parametrize(
     ("key", "raw", "says"),
     [
@@ -253,7 +268,7 @@ def test_from_dict_does_not_mix_bools_and_numbers():
         with pytest.raises(UserError, match="expects"):
             from_dict({section: wrong})
     assert from_dict({"optim": {"lr": 1}}).optim.lr == 1.0
-    assert dataclasses.is_dataclass(from_dict({"optim": {}}).optim)
+    assert from_dict({"optim": {}}) == Config(), "a section that says nothing"
 
 
 def test_reading_settings_imports_no_jax(repository):
@@ -281,8 +296,8 @@ def test_presets_may_lie_in_folders(tmp_path, monkeypatch, name):
 
 
 def test_presets_are_found_in_a_wheel_too(tmp_path, monkeypatch):
+    assert Path(load.__file__).parents[1] / "configs" in load.PRESET_FOLDERS, "where the wheel has them"
     (tmp_path / "vlm.py").write_text("def get_config(arg):\n    return {'name': 'packaged'}")
     monkeypatch.setattr(load, "PRESET_FOLDERS", (tmp_path,))
     monkeypatch.chdir(tmp_path.parent)
     assert load_config("configs/vlm.py").name == "packaged"
-    assert Path(load.__file__).is_file()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax
@@ -10,12 +11,19 @@ from rouge_score import rouge_scorer
 from vlm_jax.decoding import risk
 from vlm_jax.decoding.strategies import make_generate
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 LENGTH = 7
 SAMPLES = 9
 
 
+@functools.cache
+def searching(model, eos_id, task_ids, options):
+    """One search for all toys of a model: their parameters are its argument."""
+    return make_generate(model, "mbr", length=LENGTH, eos_id=eos_id, task_ids=dict(task_ids), **dict(options))
+
+
 def generate(toy, **kwargs):
-    fn = make_generate(toy.model, "mbr", length=LENGTH, eos_id=toy.eos_id, task_ids=toy.task_ids, **kwargs)
+    fn = searching(toy.model, toy.eos_id, tuple(toy.task_ids.items()), tuple(sorted(kwargs.items())))
     return jax.tree.map(np.asarray, fn(*toy.inputs))
 
 

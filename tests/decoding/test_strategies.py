@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -10,9 +11,22 @@ import pytest
 from vlm_jax.decoding.sampling import make_sampler, restrict
 from vlm_jax.decoding.strategies import make_generate
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
-def generate(toy, strategy="greedy", length=6, key=None, **kwargs):
-    fn = make_generate(toy.model, strategy, length=length, eos_id=toy.eos_id, task_ids=toy.task_ids, **kwargs)
+
+@functools.cache
+def searching(model, strategy, length, eos_id, task_ids, options):
+    """One search for all toys of a model: their parameters are its argument."""
+    return make_generate(model, strategy, length=length, eos_id=eos_id, task_ids=dict(task_ids), **dict(options))
+
+
+def generate(toy, strategy="greedy", length=6, key=None, allowed=None, **kwargs):
+    if allowed is None:
+        options = tuple(sorted(kwargs.items()))
+        fn = searching(toy.model, strategy, length, toy.eos_id, tuple(toy.task_ids.items()), options)
+    else:
+        words = {"length": length, "eos_id": toy.eos_id, "task_ids": toy.task_ids, "allowed": allowed, **kwargs}
+        fn = make_generate(toy.model, strategy, **words)
     return jax.tree.map(np.asarray, fn(*toy.inputs, key))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -20,6 +21,7 @@ from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
 from vlm_jax.text.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 TEXTS = ["the septum is in view at the centre", "a polyp fills the middle meatus", "no pus in the left nostril"]
 LENGTH = 8
 
@@ -47,7 +49,7 @@ def fresh(model, config):
 
 
 @pytest.fixture(scope="module")
-def parts(config, tokenizer, labels):
+def parts(config, tokenizer, labels, quick_compiler):
     model = build_model(config, len(labels), tokenizer.size)
     params = fresh(model, config)
     # Fresh parameters answer everything alike: larger ones make sentences differ between rows and tasks.
@@ -77,33 +79,42 @@ def make_batch(config, tokenizer, n=3, seed=0):
     )
 
 
-def generate(model, params, tokenizer, batch, strategy="greedy", **kwargs):
-    fn = make_generate(
-        model, strategy, length=LENGTH, eos_id=tokenizer.eos_id,
-        task_ids={t: tokenizer.task_id(t) for t in model.text_tasks}, **kwargs,
-    )  # fmt: skip
-    return jax.tree.map(np.asarray, fn(params, batch.image, batch.frame_mask, batch.prompt))
-
-
-def make_apply(model, params, batch):
-    """fn(target) -> Outputs, teacher-forced."""
-    inputs = jax.device_put((batch.image, batch.frame_mask, batch.prompt))
-    return jax.jit(lambda target: model.apply({"params": params}, *inputs, target))
-
-
-def test_greedy_cached_equals_uncached(parts, tokenizer, config):
+@pytest.fixture(scope="module")
+def generate(parts, tokenizer):
+    """generate(batch, strategy, beam=...) -> texts of the model of `parts`: each way to decode is compiled once."""
     model, params = parts
+    words = {"length": LENGTH, "eos_id": tokenizer.eos_id}
+    words["task_ids"] = {t: tokenizer.task_id(t) for t in model.text_tasks}
+    make = functools.cache(lambda strategy, **kwargs: make_generate(model, strategy, **words, **kwargs))
+
+    def call(batch, strategy="greedy", **kwargs):
+        fn = make(strategy, **kwargs)
+        return jax.tree.map(np.asarray, fn(params, batch.image, batch.frame_mask, batch.prompt))
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def apply(parts):
+    """apply(batch, target) -> Outputs, teacher-forced."""
+    model, params = parts
+    # The parameters are an argument, not constants that the compiler computes with.
+    fn = jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs))
+    return lambda batch, target: fn(params, batch.image, batch.frame_mask, batch.prompt, target)
+
+
+def test_greedy_cached_equals_uncached(parts, tokenizer, config, generate, apply):
+    model, _ = parts
     batch = make_batch(config, tokenizer)
-    out = generate(model, params, tokenizer, batch)
+    out = generate(batch)
 
     slots = [TASKS.index(t) for t in model.text_tasks]
-    apply = make_apply(model, params, batch)
     target = np.zeros_like(batch.target)
     target[:, slots, 0] = [tokenizer.task_id(t) for t in model.text_tasks]
     total = np.zeros(out.scores.shape)
     count = np.zeros(out.scores.shape)
     for t in range(LENGTH - 1):
-        outputs = apply(target)
+        outputs = apply(batch, target)
         log_probs = np.asarray(jax.nn.log_softmax(outputs.token_logits))[:, :, t]
         ended = (target[:, slots, 1:] == tokenizer.eos_id).any(-1)
         token = np.where(ended, 0, log_probs.argmax(-1))
@@ -116,16 +127,16 @@ def test_greedy_cached_equals_uncached(parts, tokenizer, config):
     assert len({tuple(row) for row in out.tokens[..., 1:].reshape(-1, LENGTH - 1)}) > 3
 
 
-def test_beams_scores_equal_the_teacher_forced_ones(parts, tokenizer, config):
+def test_beams_scores_equal_the_teacher_forced_ones(parts, tokenizer, config, generate, apply):
     """If a beam kept another hypothesis's cache, its scores would not be those of its tokens."""
-    model, params = parts
+    model, _ = parts
     batch = make_batch(config, tokenizer, seed=1)
-    out = generate(model, params, tokenizer, batch, "beam", beam=4)
-    greedy = generate(model, params, tokenizer, batch)
+    out = generate(batch, "beam", beam=4)
+    greedy = generate(batch)
     slots = [TASKS.index(t) for t in model.text_tasks]
     target = np.zeros_like(batch.target)
     target[:, slots] = out.tokens
-    logits = make_apply(model, params, batch)(target).token_logits
+    logits = apply(batch, target).token_logits
     log_probs = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), out.tokens[:, :, 1:, None], -1)[..., 0]
     ends = np.cumsum(out.tokens[..., 1:] == tokenizer.eos_id, -1) - (out.tokens[..., 1:] == tokenizer.eos_id)
     mean = np.where(ends == 0, log_probs, 0).sum(-1) / (ends == 0).sum(-1)

@@ -142,7 +142,7 @@ def test_parts_apart_and_by_several_threads_are_what_all_are_at_once(measured, t
 
 
 def test_null_worlds_and_loose_ones_are_seen_to_be_so(tmp_path):
-    reports = Settings(states=60, futures=40, pool=6, parts=("report",))
+    reports = Settings(states=40, futures=40, pool=6, parts=("report",))
 
     def measured_in(settings, **world):
         config = SimulatorConfig(activities_per_procedure=24, **world)

@@ -13,7 +13,7 @@ import vlm_jax
 from vlm_jax.checkpoint.meta import Meta
 from vlm_jax.checkpoint.store import Store
 from vlm_jax.cli import main
-from vlm_jax.config.load import load_config
+from vlm_jax.config.load import load_config, with_overrides
 from vlm_jax.contract import LabelSpace
 from vlm_jax.decoding.system import System
 from vlm_jax.errors import UserError
@@ -21,12 +21,13 @@ from vlm_jax.inference.predictor import Predictor
 from vlm_jax.models import build_model, init_params
 from vlm_jax.text.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 LABELS = LabelSpace(("fess/septum", "fess/polyp"))
 THRESHOLDS = {"fess/septum": 0.4, "fess/polyp": None}
 
 
 @pytest.fixture(scope="module")
-def parts():
+def parts(quick_compiler):
     config = load_config("configs/vlm.py:micro", [("data.target_length", "6"), ("data.prompt_length", "16")])
     tokenizer = Tokenizer.train(["the septum is in view", "a polyp in the middle meatus"], 90)
     model = build_model(config, len(LABELS), tokenizer.size)
@@ -107,7 +108,7 @@ def test_predict_writes_lines_and_skips_bad_images(workdir, folder, bad_images, 
     rows = folder / "rows.jsonl"
     rows.write_text(json.dumps({"image": "b.png", "keyword": "polyp"}) + "\n")
     argv = ["predict", "--checkpoint", str(workdir), str(folder / "a.png"), bad, str(rows), "--context", "[START]",
-            "--batch_size", "2", "--skip_bad", "--out", str(out)]  # fmt: skip
+            "--batch_size", "4", "--skip_bad", "--out", str(out)]  # fmt: skip
     assert main(argv) == 0
     said = capsys.readouterr()
     assert said.out == "" and f"skipped: {bad}: a CMYK image" in said.err and "wrote 2 predictions" in said.err
@@ -140,9 +141,14 @@ def test_predict_with_a_bad_image_writes_nothing(workdir, folder, bad_images, tm
     assert "none of the 1 images can be read" in capsys.readouterr().err and not out.exists()
 
 
-def test_16_bit_and_cmyk_made_right_are_read(loaded, bad_images):
-    with Image.open(bad_images.paths["CMYK"]) as image:
-        assert loaded(image.convert("RGB"))[0].landmarks
+@pytest.mark.parametrize(("what", "mode"), [("CMYK", "CMYK"), ("16-bit", "I;16")])
+def test_16_bit_and_cmyk_made_right_are_read(loaded, bad_images, what, mode):
+    with Image.open(bad_images.paths[what]) as image:
+        with pytest.raises(UserError, match=mode):
+            loaded(image)
+        right = image.convert("RGB") if what == "CMYK" else Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    (p,) = loaded(right)
+    assert [label.name for label in p.landmarks] == list(LABELS.names)
 
 
 def test_another_dtype_can_be_chosen_at_load(workdir, arrays, loaded):
@@ -150,3 +156,33 @@ def test_another_dtype_can_be_chosen_at_load(workdir, arrays, loaded):
     assert half.system.config.model.dtype == "bfloat16"
     scores = [[label.score for label in p(arrays[0])[0].landmarks] for p in (half, loaded)]
     np.testing.assert_allclose(*scores, atol=0.03)
+
+
+def test_how_answers_are_written_may_be_asked_anew(workdir, parts, tmp_path, arrays, capsys):
+    config, params, tokenizer = parts
+    beam = {"eval.decode": "beam", "eval.beam": 2}
+    predictor = vlm_jax.load(workdir, batch_size=4, settings=beam)
+    other = System.from_parts(with_overrides(config, {k: str(v) for k, v in beam.items()}), params, tokenizer, LABELS)
+    told, expected = (p(arrays[:3], keyword="polyp") for p in (predictor, Predictor(other, batch_size=4)))
+    assert [p.report for p in told] == [p.report for p in expected]
+    assert told[0].report != vlm_jax.load(workdir, batch_size=4)(arrays[:1], keyword="polyp")[0].report
+    Image.fromarray(arrays[0]).save(tmp_path / "a.png")
+    argv = ["predict", "--checkpoint", str(workdir), str(tmp_path / "a.png"), "--batch_size", "4", "--keyword", "polyp"]
+    assert main([*argv, "--config.eval.decode=beam", "--config.eval.beam=2"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"]["score"] == pytest.approx(told[0].report.score)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("eval.calibration=platt", "stands in the checkpoint: what can be changed there is eval.decode"),
+        ("eval.decod=beam", "did you mean 'eval.decode'"),
+        ("eval.decode=beams", "must be one of greedy, beam, mbr"),
+    ],
+)
+def test_what_shaped_the_parameters_stays(workdir, tmp_path, setting, says, capsys):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    assert main(["predict", "--checkpoint", str(workdir), str(tmp_path / "a.png"), f"--config.{setting}"]) == 2
+    assert says in capsys.readouterr().err
+    assert main(["evaluate", "--checkpoint", str(workdir), f"--config.{setting}"]) == 2
+    assert says in capsys.readouterr().err

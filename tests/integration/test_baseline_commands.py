@@ -25,11 +25,12 @@ BASELINES = "configs/baselines"
 
 @dataclass(frozen=True)
 class Row:
-    """`spec` as `--config` takes it; `overrides` go on top of `SHORT`."""
+    """`spec` as `--config` takes it; `overrides` go on top of `SHORT`; `exported`: not only in the slow tests."""
 
     spec: str
     overrides: dict[str, str] = field(default_factory=dict)
     slow: bool = False
+    exported: bool = False
 
 
 SEQUENCE = {"model.seq2seq.width": "16", "model.seq2seq.layers": "1", "model.seq2seq.mlp": "32", "eval.beam": "2"}
@@ -60,7 +61,7 @@ CODER = {
 CNN = {"model.backbone.width_factor": "0.125", "model.backbone.depths": "1,1,1,1"}
 
 SYSTEMS: dict[str, Row] = {
-    "surgical_gpt": Row(f"{BASELINES}/surgical_gpt.py:tiny", GPT),
+    "surgical_gpt": Row(f"{BASELINES}/surgical_gpt.py:tiny", GPT, exported=True),
     "surgical_gpt_swin": Row(f"{BASELINES}/surgical_gpt.py:tiny", {**GPT, "model.gpt.vision": "swin_t"}, slow=True),
     "surgical_gpt_vit": Row(f"{BASELINES}/surgical_gpt.py:tiny", {**GPT, **VIT, "model.gpt.vision": "vit"}, slow=True),
     "landmark_cnn": Row(f"{BASELINES}/landmark_cnn.py:tiny", CNN),
@@ -68,7 +69,7 @@ SYSTEMS: dict[str, Row] = {
     "navigation_lstm": Row(f"{BASELINES}/navigation_seq2seq.py:lstm,tiny", SEQUENCE, slow=True),
     "navigation_encoder_decoder": Row(f"{BASELINES}/navigation_seq2seq.py:encoder_decoder,tiny", SEQUENCE, slow=True),
     "keyword_report": Row(f"{BASELINES}/keyword_report.py:tiny", SEQUENCE),
-    "hmm": Row(f"{BASELINES}/hmm.py:tiny", {"model.hmm.states": "4", "eval.beam": "2"}),
+    "hmm": Row(f"{BASELINES}/hmm.py:tiny", {"model.hmm.states": "4", "eval.beam": "2"}, exported=True),
     "endovit": Row(f"{BASELINES}/endovit.py:tiny", {**VIT, **CODER}, slow=True),
 }
 
@@ -109,22 +110,17 @@ def answer(checkpoint: Path, frame: Path, out: Path) -> dict:
     return json.loads(line)
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(r, id=name, marks=[pytest.mark.slow] * r.slow) for name, r in SYSTEMS.items()]
-)
-def test_a_baseline_through_every_command(row, procedures, frame, tmp_path, monkeypatch, quick_compiler):
-    monkeypatch.setattr(evaluation, "minilm", lambda: None)  # 22 M parameters, for nothing here
+def train_evaluate_predict(row: Row, procedures: dict[str, str], frame: Path, folder: Path) -> dict:
+    """A short run in folder/run, scored there; its answer to the frame."""
     settings = {**SHORT, **procedures, **row.overrides}
-    config = load_config(row.spec, settings)
-    work, moved, exported = tmp_path / "run", tmp_path / "moved", tmp_path / "export"
+    config, work = load_config(row.spec, settings), folder / "run"
     run("train", "--config", row.spec, "--workdir", work, *(f"--config.{k}={v}" for k, v in settings.items()))
     run("evaluate", "--workdir", work, "--split", "test", "--contexts", "gold")
-    ours = (work / "eval" / "test" / "metrics.json").read_text()
-    metrics = json.loads(ours)
+    metrics = json.loads((work / "eval" / "test" / "metrics.json").read_text())
     for task in config.tasks:
         assert metrics[f"fess/{task}/{'exact' if task in TEXT_TASKS else 'f1_macro_at_0.5'}"]["n_units"] > 1
 
-    prediction = answer(work, frame, tmp_path / "run.jsonl")
+    prediction = answer(work, frame, folder / "run.jsonl")
     assert prediction["input"] == str(frame)
     assert {task for task in ("landmarks", *TEXT_TASKS) if prediction[task] is not None} == set(config.tasks)
     for task in set(config.tasks) & set(TEXT_TASKS):
@@ -133,13 +129,36 @@ def test_a_baseline_through_every_command(row, procedures, frame, tmp_path, monk
         assert bool(said["evidence"]) == (config.system not in TEXT_ONLY)
     for landmark in prediction["landmarks"] or ():
         assert 0 <= landmark["score"] <= 1
+    return prediction
 
+
+def export_and_again(prediction: dict, procedures: dict[str, str], frame: Path, tmp_path: Path) -> None:
+    """The run's export in its place: the same scores, predictions and answer."""
+    work, moved, exported = tmp_path / "run", tmp_path / "moved", tmp_path / "export"
     run("weights", "export", "--checkpoint", work, "--out", exported)
     run("weights", "verify", exported)
     work.rename(moved)  # an export stands alone
     there = tmp_path / "there"
     words = ("--data", procedures["data.path"], "--split", "test", "--contexts", "gold", "--out", there)
     run("evaluate", "--checkpoint", exported, *words)
-    assert (there / "metrics.json").read_text() == ours
+    assert (there / "metrics.json").read_text() == (moved / "eval" / "test" / "metrics.json").read_text()
     assert (there / "predictions.jsonl").read_text() == (moved / "eval" / "test" / "predictions.jsonl").read_text()
     assert answer(exported, frame, tmp_path / "export.jsonl") == prediction
+
+
+def _rows() -> list:
+    """(row, whether its export, too): every export is in the slow tests, that of two rows in the default ones."""
+    rows = []
+    for name, row in SYSTEMS.items():
+        if not (row.slow or row.exported):
+            rows.append(pytest.param(row, False, id=f"{name}-run"))
+        rows.append(pytest.param(row, True, id=name, marks=[pytest.mark.slow] * (row.slow or not row.exported)))
+    return rows
+
+
+@pytest.mark.parametrize(("row", "too"), _rows())
+def test_a_baseline_through_every_command(row, too, procedures, frame, tmp_path, monkeypatch, quick_compiler):
+    monkeypatch.setattr(evaluation, "minilm", lambda: None)  # 22 M parameters, for nothing here
+    prediction = train_evaluate_predict(row, procedures, frame, tmp_path)
+    if too:
+        export_and_again(prediction, procedures, frame, tmp_path)

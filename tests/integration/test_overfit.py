@@ -10,7 +10,7 @@ from vlm_jax.config.load import load_config
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.store import write_dataset
 from vlm_jax.decoding.system import System
-from vlm_jax.evaluation.run import evaluate
+from vlm_jax.evaluation import run as evaluation
 from vlm_jax.simulator.config import SimulatorConfig
 from vlm_jax.simulator.procedure import dataset_info, make_procedure, procedure_ids
 from vlm_jax.training.loop import train
@@ -52,7 +52,7 @@ def eight(tmp_path_factory):
     return root
 
 
-def test_eight_records_are_learned_by_heart(eight, tmp_path, monkeypatch):
+def test_eight_records_are_learned_by_heart(eight, tmp_path, monkeypatch, quick_compiler):
     paths = {"data.path": str(eight / "data"), "data.split": f"list:{eight / 'split.json'}"}
     config = load_config("configs/vlm.py:micro", {**SETTINGS, **paths})
     whole = RunData.records
@@ -62,11 +62,13 @@ def test_eight_records_are_learned_by_heart(eight, tmp_path, monkeypatch):
         return view.view(view.rows[:N_RECORDS]) if split == "train" else view
 
     monkeypatch.setattr(RunData, "records", eight_of_them)
+    monkeypatch.setattr(evaluation, "minilm", lambda: None)
+    monkeypatch.setattr(evaluation, "report_html", lambda *_: "")  # plots of eight rows: seconds for nothing
     _keep_training_to(monkeypatch, N_RECORDS)
     assert train(config, str(tmp_path)) == 0
     system = System.from_checkpoint(tmp_path, "last")
     data = RunData.open(config, system.tokenizer, system.labels)
-    metrics = evaluate(system, data, "train", tmp_path / "eval", contexts=("gold",), progress=False)
+    metrics = evaluation.evaluate(system, data, "train", tmp_path / "eval", contexts=("gold",), progress=False)
     assert len(data.records("train")) == N_RECORDS
     assert metrics["fess/landmarks/f1_macro_at_0.5"]["value"] == 1.0
     for task in ("describe", "anticipate", "report"):

@@ -16,7 +16,11 @@ from vlm_jax.models import build_model, init_params
 
 N_TOKENS, N_LANDMARKS = 50, 5
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 """Of compilation, not of the run: these models are compiled once and called twice."""
 
 

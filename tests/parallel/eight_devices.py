@@ -19,7 +19,11 @@ from vlm_jax.models import build_model, init_params  # noqa: E402
 from vlm_jax.parallel.mesh import make_mesh  # noqa: E402
 from vlm_jax.parallel.partition import batch_sharding, param_name, param_shardings  # noqa: E402
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 
 def main() -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from itertools import product
 
 import numpy as np
 import pytest
 
-from vlm_jax.simulator import SimulatorConfig, anatomy
+from vlm_jax.simulator import SimulatorConfig, anatomy, workflow
 from vlm_jax.simulator.findings import EMPTY
 from vlm_jax.simulator.fork_reports import Reports, readings, turns
 from vlm_jax.simulator.forks import Moment, Pool, fork_current, fork_next, observe
 from vlm_jax.simulator.keywords import KEYWORDS
 from vlm_jax.simulator.language import word
 from vlm_jax.simulator.stress import value_rates
-from vlm_jax.simulator.workflow import draw_plan
 
 CONFIG = SimulatorConfig(seed=3)
+draw_plan = functools.cache(workflow.draw_plan)  # several tests ask for the same ones
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections import Counter, defaultdict
 
@@ -23,8 +24,9 @@ EVERYTHING = frozenset(range(1, 21))
 SHORT = SimulatorConfig(seed=7, procedures=12, frames_per_procedure=1, image_size=16, activities_per_procedure=16)
 
 
+@functools.cache
 def told(config, index):
-    """(plan, sentences) of a procedure whose every landmark is in view: nothing is rendered."""
+    """(plan, sentences) of a procedure whose every landmark is in view: nothing is rendered. Several tests ask."""
     plan = draw_plan(config, index)
     return plan, write_report(config, plan, [EVERYTHING] * len(plan.activities))
 

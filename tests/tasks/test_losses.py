@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from vlm_jax.config.rules import CHOICES
 from vlm_jax.config.schema import LossConfig
 from vlm_jax.models.products import MASKED_LOGIT
 from vlm_jax.tasks.losses import asymmetric_loss, class_balanced_weights, label_loss, smoothed_cross_entropy
@@ -130,9 +132,11 @@ def test_cross_entropy_equals_torch(smoothing):
 
 def test_every_loss_name_of_the_schema_is_built(labelled):
     logits, labels = labelled
-    weights = np.ones((2, 7), np.float32)
-    results = [
-        np.asarray(label_loss(logits, labels, dataclasses.replace(LossConfig(), landmarks=name), weights))
-        for name in ("bce", "focal", "asymmetric")
-    ]
-    assert not np.allclose(results[0], results[1]) and not np.allclose(results[0], results[2])
+    weights = np.stack([np.full(7, 0.5), np.full(7, 1.5)]).astype(np.float32)
+    results = {
+        name: np.asarray(label_loss(logits, labels, dataclasses.replace(LossConfig(), landmarks=name), weights))
+        for name in CHOICES["loss.landmarks"]
+    }
+    assert len(results) >= 4
+    for one, other in itertools.combinations(results, 2):
+        assert not np.allclose(results[one], results[other]), (one, other)

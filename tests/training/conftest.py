@@ -61,7 +61,7 @@ def toy_path(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy_config(toy_path):
     def make(*overrides: tuple[str, str], spec: str = "configs/vlm.py:micro") -> Config:
         base = [("data.path", str(toy_path)), ("data.split", "kfold:3:0"), ("train.tensorboard", "false")]

@@ -80,15 +80,24 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
 
 
 class Server:
-    """kill_server.py as a child; `ask` runs the processes of one run to their ends."""
+    """kill_server.py as a child; `ask` runs the processes of one run to their ends.
 
-    def __init__(self, folder: Path, data: Path, processes: int, spec: str):
+    `quick`: XLA leaves out its optimisations, for a run of a few steps is all compilation.
+    """
+
+    def __init__(self, folder: Path, data: Path, processes: int, spec: str, *, quick: bool = True):
         self.folder, self.processes, self.spec = folder, processes, spec
         self.settings = SETTINGS | {"data.path": str(data)}
         self.note_rows = False
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
         environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
+        if quick:  # half of what is left, as in tests/conftest.py
+            flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+            environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flags}".strip()
+        # A run ends in os._exit, or is killed: what it would have measured is lost, and slows it down.
+        environment.pop("COVERAGE_PROCESS_CONFIG", None)
         script = Path(__file__).with_name("kill_server.py")
         self.child = subprocess.Popen(
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,

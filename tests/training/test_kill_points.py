@@ -27,9 +27,9 @@ QUICK = "configs/vlm.py:micro,tasks=landmarks"
 WHOLE = "configs/vlm.py:micro"
 
 
-def kill(folder, data, *, processes: int, spec: str, n: int, seed: int):
+def kill(folder, data, *, processes: int, spec: str, n: int, seed: int, quick: bool = True):
     """At least n kill points; the tally. KILL_LOG names a file that every chain's points are added to."""
-    server = kills.Server(folder, data, processes, spec)
+    server = kills.Server(folder, data, processes, spec, quick=quick)
     tally = kills.Tally()
     try:
         reference = kills.Reference.make(server)
@@ -63,7 +63,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(toy_path, tmp_path, proces
     [(1, QUICK, 100, 1000), (1, WHOLE, 40, 2000), (2, QUICK, 40, 3000), (2, WHOLE, 20, 4000)],
 )
 def test_two_hundred_kill_points(toy_path, tmp_path, processes, spec, n, seed):
-    tally = kill(tmp_path, toy_path, processes=processes, spec=spec, n=n, seed=seed)
+    tally = kill(tmp_path, toy_path, processes=processes, spec=spec, n=n, seed=seed, quick=False)
     assert len(tally.points) >= n
     assert set(tally.counts("phase")) >= set(kills.PHASES) or n < 100
     assert set(tally.counts("kind")) == set(kills.KINDS)

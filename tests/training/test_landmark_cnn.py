@@ -33,7 +33,11 @@ SMALL = {
 }
 
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 """Of compilation: these models run once."""
 
 
@@ -52,7 +56,7 @@ def command(toy_path, workdir, **overrides: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def workdir(toy_path, tmp_path_factory):
+def workdir(toy_path, tmp_path_factory, quick_compiler):
     """Trained for four steps."""
     path = tmp_path_factory.mktemp("cnn") / "run"
     assert cli.main(command(toy_path, path)) == 0

@@ -23,6 +23,9 @@ from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from vlm_jax.training.run import set_up
 from vlm_jax.training.writers import rewind
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+STEPS = ("train.steps", "4")  # here and in test_run.py: the compiled step knows them, and is found in the cache again
+
 
 def _rows(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -61,7 +64,7 @@ def test_train_then_resume_ends_with_the_same_bits(toy_config, tmp_path):
 
 
 def test_validation_and_best(toy_config, tmp_path):
-    config = toy_config(("train.steps", "4"), ("checkpoint.every", "2"), ("eval.every", "1"))
+    config = toy_config(STEPS, ("checkpoint.every", "2"), ("eval.every", "1"))
     assert train(config, str(tmp_path)) == 0
     rows = [row for row in _rows(tmp_path) if "validation/loss" in row]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
@@ -112,7 +115,7 @@ def held_elsewhere():
 
 
 def test_a_work_directory_in_which_another_trains_is_left_alone(toy_config, tmp_path, held_elsewhere, monkeypatch):
-    config = toy_config(("train.steps", "1"))
+    config = toy_config(STEPS)
     assert train(config, str(tmp_path)) == 0
     before = sorted(tmp_path.rglob("*"))
     other = held_elsewhere(tmp_path, 600)
@@ -143,10 +146,10 @@ def test_a_directory_that_is_not_there_or_has_no_locks_is_nobodys(tmp_path, monk
 
 
 def test_a_checkpoint_of_another_shape_is_refused(toy_config, tmp_path):
-    assert train(toy_config(("train.steps", "1")), str(tmp_path)) == 0
+    assert train(toy_config(STEPS), str(tmp_path)) == 0
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match="mlp/up/kernel is"):
-        train(toy_config(("train.steps", "2"), ("model.decoder.mlp", "48")), str(tmp_path))
+        train(toy_config(STEPS, ("model.decoder.mlp", "48")), str(tmp_path))
 
 
 def test_sigterm_is_noticed_and_handlers_return():

@@ -109,6 +109,7 @@ def compiled(*words):
     script = Path(__file__).parent / "scaled_steps.py"
     # LLVM's optimisations do not touch what is sent.
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    flags += " --xla_cpu_use_fusion_emitters=false"
     command, env = [sys.executable, str(script), *words], {**os.environ, "XLA_FLAGS": flags}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=script.parents[2], env=env)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -38,7 +40,7 @@ def signalled_at_call(n: int):
         yield Watch.calls
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(toy_config):
     def make(*more):
         settings = (("train.steps", "4"), ("checkpoint.every", "2"), ("eval.every", "1"), ("eval.batch_size", "2"))
@@ -57,10 +59,17 @@ def whole_steps(path):
     return complete_steps(epath.Path(path / "checkpoints"))
 
 
+@pytest.fixture(scope="module")
+def once(config, tmp_path_factory, quick_compiler):
+    path = tmp_path_factory.mktemp("once") / "unbroken"
+    assert train(config(), str(path)) == 0
+    return path
+
+
 @pytest.fixture
-def unbroken(config, tmp_path):
-    assert train(config(), str(tmp_path / "unbroken")) == 0
-    return tmp_path / "unbroken"
+def unbroken(once, tmp_path):
+    """A run that nobody disturbed: a copy, for a test may damage it."""
+    return Path(shutil.copytree(once, tmp_path / "unbroken"))
 
 
 @pytest.mark.slow

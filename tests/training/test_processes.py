@@ -68,10 +68,10 @@ def compare(servers, tmp_path, spec: str, steps: int, counts: tuple[int, ...], c
     """Largest relative difference of any loss from one process's, for each way to run."""
     settings = {"train.steps": str(steps), "checkpoint.every": str(steps), "eval.every": "0", "optim.accumulate": "1"}
     found, rows = {}, {}
-    made = {n: servers(n, spec) for n in {1, *counts}}
+    server = servers(1, spec)  # its imports serve every number of processes
     for n in dict.fromkeys((1, *counts)):
-        workdir = tmp_path / f"run{n}"
-        assert set(made[n].ask(workdir, None, **settings)) == {0}, kills.log_of(workdir)
+        workdir, server.processes = tmp_path / f"run{n}", n
+        assert set(server.ask(workdir, None, **settings)) == {0}, kills.log_of(workdir)
         found[n], rows[n] = losses(workdir), rows_of(workdir, n)
         assert rows[n][:steps] == rows[1][:steps], f"{n} processes read other rows"
     if changes:
@@ -82,7 +82,8 @@ def compare(servers, tmp_path, spec: str, steps: int, counts: tuple[int, ...], c
             before = kills.newest(workdir)
             keep = settings | {"checkpoint.every": "1"}
             stop = {"phase": "step", "kind": "SIGKILL", "step": end + 1, "mark": str(tmp_path / "mark")}
-            codes = made[n].ask(workdir, stop if end < steps else None, tuple(range(n)), **keep)
+            server.processes = n
+            codes = server.ask(workdir, stop if end < steps else None, tuple(range(n)), **keep)
             assert set(codes) <= ({-9, -6} if end < steps else {0}), (codes, kills.log_of(workdir))
             after = kills.newest(workdir)
             read = rows_of(workdir, n)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import json
 import re
+from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import vlm_jax
 from vlm_jax.config.load import load_config
+from vlm_jax.config.schema import LossConfig
 from vlm_jax.data.run_data import RunData
 from vlm_jax.decoding.system import System
 from vlm_jax.errors import UserError
 from vlm_jax.evaluation.run import evaluate
 from vlm_jax.inference.inputs import collect
+from vlm_jax.tasks import LossContext
+from vlm_jax.tasks.landmarks import Landmarks
 from vlm_jax.tasks.losses import prior_log_odds
 from vlm_jax.training.loop import train
 
@@ -115,6 +120,12 @@ def test_logit_adjustment_is_the_softmax_of_two_logits():
     two = torch.stack([torch.zeros(2, 2), torch.tensor(logits)], -1)
     two = two + torch.log(torch.tensor(np.stack([1 - share, share], -1), dtype=torch.float32))
     expected = torch.nn.functional.cross_entropy(two.reshape(-1, 2), torch.tensor(labels).reshape(-1), reduction="none")
-    z = logits + odds
-    ours = np.logaddexp(0, z) - labels * z
-    assert np.allclose(ours.ravel(), expected.numpy(), atol=1e-5)
+    right = ((logits > 0) == labels).sum()
+    for strength, changes in ((1.0, True), (0.0, False)):
+        context = LossContext(LossConfig(logit_adjustment=strength), (), n_tokens=1, prior_log_odds=odds)
+        batch = SimpleNamespace(landmarks=labels, landmarks_mask=np.ones((2, 2), bool), valid=np.ones(2, bool),
+                                task_mask=np.ones((2, 1), bool))  # fmt: skip
+        outputs = SimpleNamespace(landmark_logits=jnp.asarray(logits))
+        total, state = Landmarks().loss_sum(outputs, batch, context)  # type: ignore[arg-type]
+        assert np.allclose(total, expected.sum().item(), atol=1e-5) == changes
+        assert state["accuracy"] == (right, 4), "of what the model answers, which is not adjusted"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from vlm_jax import cli
 from vlm_jax.checkpoint import manifest
 from vlm_jax.checkpoint.store import restore_for_inference
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence
@@ -28,6 +29,8 @@ from vlm_jax.training.loop import train
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from vlm_jax.training.run import set_up
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def preempted_at(step: int) -> type[PreemptionWatch]:
     class Watch(PreemptionWatch):
@@ -38,15 +41,15 @@ def preempted_at(step: int) -> type[PreemptionWatch]:
 
 
 @pytest.fixture(scope="module")
-def trained(toy_path, tmp_path_factory):
-    """(work directory, what was said): three steps, a signal at the last, one training record that cannot be read."""
+def trained(toy_path, tmp_path_factory, quick_compiler):
+    """(work directory, what was said): four steps, a signal at the last, one training record that cannot be read."""
     from vlm_jax.config.load import load_config
     from vlm_jax.data import run_data as run_data_module
 
     path = tmp_path_factory.mktemp("trained")
     said: list[str] = []
     settings = [("data.path", str(toy_path)), ("data.split", "kfold:3:0"), ("train.tensorboard", "false"),
-                ("train.steps", "3"), ("eval.max_units", "3")]  # fmt: skip
+                ("train.steps", "4"), ("eval.max_units", "3")]  # fmt: skip
     config = load_config("configs/vlm.py:micro", settings)
     decode = run_data_module.decode_image
 
@@ -56,7 +59,7 @@ def trained(toy_path, tmp_path_factory):
         return decode(encoded, size, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop_module, "PreemptionWatch", preempted_at(3))
+        patch.setattr(loop_module, "PreemptionWatch", preempted_at(4))
         for module in (loop_module, run_module):
             patch.setattr(module, "say", lambda *lines: said.extend(lines))
         data = RunData.open(config)
@@ -69,9 +72,9 @@ def trained(toy_path, tmp_path_factory):
 
 def test_a_signal_at_the_last_step_is_done_and_scored(trained):
     path, said, _, _ = trained
-    meta = restore_for_inference(path, 3).meta
+    meta = restore_for_inference(path, 4).meta
     assert np.isfinite(meta.metrics["loss"]) and meta.thresholds
-    assert any(line.startswith("done: step 3") for line in said)
+    assert any(line.startswith("done: step 4") for line in said)
 
 
 def test_thresholds_of_a_checkpoint_are_those_of_evaluation(trained):
@@ -99,20 +102,18 @@ def test_the_checkpoint_knows_its_data(trained):
 
 
 def test_groups_of_training_are_not_scored_as_test(trained, capsys):
-    from vlm_jax import cli
-
     path, _, config, _ = trained
     data = RunData.open(config)
     sources = restore_for_inference(path).meta.sources
     check_apart(data, "test", {"sources": sources})
     check_apart(data, "train", {"sources": sources})
     check_apart(data, "test", {})
-    meta = path / "checkpoints/3/meta/metadata"
+    meta = path / "checkpoints/4/meta/metadata"
     text = meta.read_text()
     values = json.loads(text)
     held_out = groups_of(data, "test")["toy"]
     values["sources"]["toy"]["groups"]["validation"] = [f"x{i}" for i in range(6)] + held_out
-    step = epath.Path(path) / "checkpoints/3"
+    step = epath.Path(path) / "checkpoints/4"
     manifest.rewrite(step, "meta/metadata", json.dumps(values))
     try:
         assert cli.main(["evaluate", "--workdir", str(path)]) == 2
@@ -129,7 +130,7 @@ def test_groups_of_training_are_not_scored_as_test(trained, capsys):
 
 def test_changed_data_are_refused_on_resume(trained, monkeypatch):
     path, _, config, _ = trained
-    opened = run_module.open_data(config, epath.Path(path), 3)
+    opened = run_module.open_data(config, epath.Path(path), 4)
     opened.fingerprints[0] = "other"
     monkeypatch.setattr(RunData, "open", lambda *_: opened)
     with pytest.raises(UserError, match=r"data changed since the run started \(source toy\)"):
@@ -139,11 +140,11 @@ def test_changed_data_are_refused_on_resume(trained, monkeypatch):
 def test_a_preempted_last_step_gets_its_scores_when_there_is_nothing_to_do(toy_config, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(loop_module, "PreemptionWatch", preempted_at(1))
-        assert train(toy_config(("train.steps", "2")), str(tmp_path)) == EXIT_PREEMPTED
+        assert train(toy_config(("train.steps", "4")), str(tmp_path)) == EXIT_PREEMPTED
     assert not restore_for_inference(tmp_path).meta.metrics
     assert train(toy_config(("train.steps", "1")), str(tmp_path)) == 0
     meta = restore_for_inference(tmp_path).meta
-    assert np.isfinite(meta.metrics["loss"]) and meta.thresholds and meta.config.train.steps == 2
+    assert np.isfinite(meta.metrics["loss"]) and meta.thresholds and meta.config.train.steps == 4
     assert manifest.problems(epath.Path(tmp_path / "checkpoints/1")) == []
     assert "nothing to do" in capsys.readouterr().err
 
@@ -183,21 +184,18 @@ def test_a_store_is_closed_when_the_last_things_fail(toy_config, tmp_path, monke
     assert len(closed) == 1
 
 
-def test_a_bad_data_path_leaves_the_work_directory_free(toy_path, tmp_path):
-    """The same work directory takes the corrected command, and nobody speaks up at the interpreter's end."""
+def test_a_bad_data_path_leaves_the_work_directory_free(toy_path, tmp_path, capsys):
+    """Nobody speaks up at the interpreter's end, and the same work directory takes the corrected command."""
 
-    def vlm_jax(path: Path) -> subprocess.CompletedProcess[str]:
+    def words(path: Path) -> list[str]:
         argv = ["train", "--config", "configs/vlm.py:micro", "--workdir", str(tmp_path / "run")]
-        settings = {"data.path": path, "data.split": "kfold:3:0", "train.steps": 1, "train.tensorboard": "false"}
-        argv += [f"--config.{key}={value}" for key, value in settings.items()]
-        environment = os.environ | {"JAX_PLATFORMS": jax.default_backend()}
-        return subprocess.run(
-            [sys.executable, "-m", "vlm_jax", *argv], capture_output=True, text=True, env=environment, check=False,
-            cwd=Path(__file__).parents[2],
-        )  # fmt: skip
+        settings = {"data.path": path, "data.split": "kfold:3:0", "train.steps": 4, "train.tensorboard": "false"}
+        return argv + [f"--config.{key}={value}" for key, value in settings.items()]
 
-    wrong = vlm_jax(tmp_path / "nowhere")
+    wrong = subprocess.run(
+        [sys.executable, "-m", "vlm_jax", *words(tmp_path / "nowhere")], capture_output=True, text=True, check=False,
+        env=os.environ | {"JAX_PLATFORMS": jax.default_backend()}, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
     assert wrong.returncode == 2 and "nowhere" in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1
-    right = vlm_jax(toy_path)
-    assert right.returncode == 0, right.stderr
-    assert "Traceback" not in right.stderr and (tmp_path / "run/config.json").exists()
+    assert cli.main(words(toy_path)) == 0, capsys.readouterr().err
+    assert "Traceback" not in capsys.readouterr().err and (tmp_path / "run/config.json").exists()

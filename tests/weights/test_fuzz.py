@@ -62,8 +62,8 @@ def run(kind, count, place, watch, seed=0):
 
 @pytest.mark.parametrize("kind", fuzzing.KINDS)
 def test_files_of_each_kind(kind, tmp_path, watch):
-    outcomes = run(kind, 300, tmp_path, watch)
-    assert sum(outcomes.values()) == 300 and outcomes["refused"] > 100, outcomes
+    outcomes = run(kind, 150, tmp_path, watch)
+    assert outcomes["refused"] > 50, outcomes
 
 
 @pytest.mark.slow
@@ -73,7 +73,8 @@ def test_ten_thousand_files(tmp_path, watch):
         outcomes = run(kind, 1000, tmp_path, watch, seed=1)
         print(f"{kind:16}{dict(outcomes)}")
         total += outcomes
-    assert sum(total.values()) == 10_000
+    assert len(fuzzing.KINDS) == 10, "or it is not ten thousand"
+    assert total["refused"] > total["exact"] > 100 and total["refused by the importer"] > 0, total
 
 
 def test_the_watch_sees_what_a_reader_would_do(tmp_path, watch):

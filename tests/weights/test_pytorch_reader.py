@@ -22,7 +22,11 @@ from vlm_jax.text.tokenizer import Tokenizer
 from vlm_jax.weights.export import write_export
 
 LABELS = ("fess/septum", "fess/polyp", "fess/middle meatus")
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 
 @pytest.fixture(scope="module")

@@ -78,8 +78,12 @@ def test_geometry_against_opencv(images):
 
 
 def test_saturation_to_nothing_is_grey_and_hue_keeps_brightness(images):
-    grey = np.asarray(augment(KEY, images, dataclasses.replace(OFF, saturation=1e-9)))
-    assert (grey == images).all()
+    draws = np.asarray(jax.random.uniform(KEY, (4, 8), minval=-1.0, maxval=1.0))[:, 6]
+    b = int(draws.argmin())  # 1 + draw * amount is 0: nothing of the colour is left
+    grey = np.asarray(augment(KEY, images, dataclasses.replace(OFF, saturation=float(-1 / draws[b]))))[b].astype(int)
+    assert draws[b] < -0.2 and np.ptp(images[b], axis=-1).max() > 50
+    assert np.ptp(grey, axis=-1).max() <= 1
+    assert np.abs(grey[..., 0] - images[b] @ np.array([0.299, 0.587, 0.114])).max() <= 1
     turned = np.asarray(augment(KEY, images, dataclasses.replace(OFF, hue=0.05))).astype(np.float32)
     luma = np.array([0.299, 0.587, 0.114])
     assert np.abs(turned @ luma - images @ luma).mean() < 1.0

@@ -17,7 +17,11 @@ from vlm_jax.models.backbones.networks import ImageClassifier, make_backbone
 from vlm_jax.models.backbones.swin import relative_index, shift_mask
 from vlm_jax.parallel.partition import param_name
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 NARROW = {
     "resnet18": BackboneConfig(name="resnet18", width_factor=0.125, depths=(1, 1, 2, 1)),
     "resnet50": BackboneConfig(name="resnet50", width_factor=0.125, depths=(1, 1, 2, 1)),

@@ -28,7 +28,11 @@ TOLERANCE = 1e-4
 CLONE = "SURGICAL_GPT_CLONE"
 VISIONS, MODES = ("resnet18", "swin_t", "vit"), ("none", "zero", "ordered")
 HALF, MEAN, STD = (0.5,) * 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 
 def load(path: Path, name: str) -> Any:

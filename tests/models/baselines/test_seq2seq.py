@@ -52,7 +52,12 @@ def made(request):
 def quick(fn: Any) -> Any:
     """Compiled without optimising: these models are called a few times."""
     return jax.jit(
-        fn, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+        fn,
+        compiler_options={
+            "xla_backend_optimization_level": 0,
+            "xla_llvm_disable_expensive_passes": True,
+            "xla_cpu_use_fusion_emitters": False,
+        },
     )
 
 

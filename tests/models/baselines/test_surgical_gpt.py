@@ -12,7 +12,11 @@ from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
 
 N_TOKENS, N_LANDMARKS, BEAMS = 50, 5, 2
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 SMALL = {
     "data.image_size": "32",
     "data.prompt_length": "7",
