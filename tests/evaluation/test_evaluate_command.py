@@ -17,7 +17,8 @@ def workdir(tmp_path, monkeypatch, echo):
     """A work directory whose checkpoint is the echo system."""
     asked = []
 
-    def load(path, step):
+    def load(path, step, *, settings):
+        assert not settings  # none is given here; tests/inference/test_load.py gives some
         asked.append((path, step))
         return echo
 
