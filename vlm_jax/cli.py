@@ -200,7 +200,7 @@ def _overview(prefix: str = "") -> str:
     tail = [
         "",
         "`vlm-jax COMMAND --help` shows flags, settings and an example.",
-        "Exit codes: 0 done, 1 the machine failed, 2 bad input or usage, 3 preempted and saved, 130 interrupted.",
+        "Exit codes: 0 done, 1 anything else, 2 bad input or usage, 3 preempted and saved, 130 interrupted (Ctrl-C).",
     ]
     return "\n".join([*head, f"usage: vlm-jax {prefix}COMMAND ...", "", *rows, *tail])
 

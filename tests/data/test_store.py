@@ -16,7 +16,6 @@ import pytest
 
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence, Video
 from vlm_jax.data import parts, store
-from vlm_jax.data.frame_index import FrameIndex
 from vlm_jax.data.store import open_dataset, write_dataset
 from vlm_jax.errors import UserError
 
@@ -296,17 +295,3 @@ def test_damaged_data_sets_are_one_line(toy, tmp_path):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(UserError, match="remote"):
         open_dataset("gs://bucket/d")
-
-
-def test_any_changed_byte_of_the_frames_table_is_one_line(toy, tmp_path):
-    """In the archive, in its compression, in an array's header; some bytes mean nothing, and may change."""
-    path = toy.write(tmp_path / "d") / "frames.npz"
-    whole = path.read_bytes()
-    kinds = set()
-    for i in range(0, len(whole), 3):
-        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :])
-        try:
-            FrameIndex.read(path)
-        except UserError as error:
-            kinds.add(type(error.__cause__).__name__)
-    assert {"BadZipFile", "error"} <= kinds, "zlib's error was among them"

@@ -18,7 +18,18 @@ from vlm_jax.config.schema import Config
 from vlm_jax.config.values import coerce, leaves, parse, sections, suggest, unknown_key
 from vlm_jax.errors import UserError
 
-__all__ = ["build", "diff", "dump", "from_dict", "load_config", "read", "read_values", "to_dict", "validate"]
+__all__ = [
+    "build",
+    "diff",
+    "dump",
+    "from_dict",
+    "load_config",
+    "read",
+    "read_values",
+    "to_dict",
+    "validate",
+    "with_overrides",
+]
 
 Overrides = Mapping[str, str] | Sequence[tuple[str, str]]
 

@@ -25,7 +25,6 @@ class LineFile:
         self._kept: list[str] = []
         self._stored = time.monotonic()
         self._dirty = False
-        torn = False
         if "://" in os.fspath(path):
             self._kept = path.read_text().splitlines(keepends=True) if path.exists() else []
             torn = bool(self._kept) and not self._kept[-1].endswith("\n")
