@@ -38,20 +38,30 @@ def real_data() -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def quick_compiler() -> Iterator[None]:
-    """XLA leaves out its optimisations for a module's tests: for runs of a few steps, which are all compilation."""
-    import jax
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler(request: pytest.FixtureRequest) -> Iterator[None]:
+    """XLA leaves out its optimisations: a test of a few steps is all compilation. Not where slow tests are asked for.
+
+    Nor in the simulator, whose bytes are compared; its ray tracer, which has compiler options of its own, runs for long
+    and is optimised everywhere.
+    """
+    slow = "not slow" not in request.config.getoption("markexpr")
+    if slow or request.path.parent.name == "simulator":
+        yield
+        return
     from jax._src import compiler
 
-    plain, before = compiler.get_compile_options, jax.config.values["jax_disable_most_optimizations"]
+    plain = compiler.get_compile_options
 
     def quick(*args: Any, env_options_overrides: Any = None, **keywords: Any) -> Any:
-        options = {**QUICK_OPTIONS, **dict(env_options_overrides or {})}
-        return plain(*args, env_options_overrides=options, **keywords)
+        if env_options_overrides:
+            return plain(*args, env_options_overrides=env_options_overrides, **keywords)
+        options = plain(*args, env_options_overrides=QUICK_OPTIONS, **keywords)
+        debug = options.executable_build_options.debug_options
+        debug.xla_backend_optimization_level = 0
+        debug.xla_llvm_disable_expensive_passes = True
+        return options
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "get_compile_options", quick)
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-    jax.config.update("jax_disable_most_optimizations", before)

@@ -18,7 +18,6 @@ from vlm_jax.config.load import load_config
 from vlm_jax.errors import UserError
 
 MICRO = "configs/vlm.py:micro"
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(scope="module")

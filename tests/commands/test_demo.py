@@ -84,7 +84,7 @@ def test_what_to_run_again_says_what_was_given(tmp_path, capsys):
     )
 
 
-def test_the_whole_demo_in_small_and_again(tmp_path, capsys, monkeypatch, quick_compiler):
+def test_the_whole_demo_in_small_and_again(tmp_path, capsys, monkeypatch):
     """micro for tiny, few steps and frames: every stage really runs, and a second run finds all of it done."""
     monkeypatch.setattr("vlm_jax.evaluation.run.minilm", lambda: None)  # 22 M parameters, for nothing here
     monkeypatch.setattr(demo, "SIMULATE", "--activities_per_procedure 12 --frames_per_procedure 12 --image_size 32")

@@ -11,7 +11,6 @@ from rouge_score import rouge_scorer
 from vlm_jax.decoding import risk
 from vlm_jax.decoding.strategies import make_generate
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 LENGTH = 7
 SAMPLES = 9
 

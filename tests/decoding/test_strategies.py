@@ -11,8 +11,6 @@ import pytest
 from vlm_jax.decoding.sampling import make_sampler, restrict
 from vlm_jax.decoding.strategies import make_generate
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 @functools.cache
 def searching(model, strategy, length, eos_id, task_ids, options):

@@ -21,7 +21,6 @@ from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
 from vlm_jax.text.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 TEXTS = ["the septum is in view at the centre", "a polyp fills the middle meatus", "no pus in the left nostril"]
 LENGTH = 8
 
@@ -49,7 +48,7 @@ def fresh(model, config):
 
 
 @pytest.fixture(scope="module")
-def parts(config, tokenizer, labels, quick_compiler):
+def parts(config, tokenizer, labels):
     model = build_model(config, len(labels), tokenizer.size)
     params = fresh(model, config)
     # Fresh parameters answer everything alike: larger ones make sentences differ between rows and tasks.

@@ -161,7 +161,7 @@ def test_links_lead_somewhere_and_commands_in_sentences_parse(page, monkeypatch)
 
 
 @pages_with("run")
-def test_short_commands_run(rows, tmp_path, monkeypatch, capsys, quick_compiler):
+def test_short_commands_run(rows, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vlm_jax.evaluation.run.minilm", lambda: None)  # 22 M parameters, for nothing here
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of a command in a process of its own

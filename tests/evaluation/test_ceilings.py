@@ -71,12 +71,20 @@ def test_miller_and_madow_take_most_of_the_bias_away(n):
 
 # --- The measurement ------------------------------------------------------------------------------------------------
 
-SMALL = Settings(states=12, futures=8, pool=6)
-SHORT = SimulatorConfig(activities_per_procedure=24)
+SMALL = Settings(states=8, futures=8, pool=4)
+SHORT = SimulatorConfig(activities_per_procedure=12)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_of_each_procedure():
+    """Few states of several procedures, for each state takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(information, "PER_PLAN", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def measured(two_of_each_procedure, tmp_path_factory):
     """A small measurement, and its file."""
     out = tmp_path_factory.mktemp("information") / "i.json"
     return measure(SHORT, SMALL, out, progress=False), out
@@ -90,14 +98,14 @@ def test_what_is_written_is_what_the_study_reads(measured):
             cell = result["tasks"][task][metric]
             for known in ("state", "inputs"):
                 assert 0 <= cell[f"ceiling_{known}_low"] <= cell[f"ceiling_{known}"] + 0.02 <= 1.02
-        assert result["tasks"][task]["states"] >= 12
+        assert result["tasks"][task]["states"] == SMALL.states
     tasks = result["tasks"]
     assert tasks["report"]["exact"]["ceiling_state"] == 1 and tasks["report"]["bits_state"] == 0
     assert tasks["anticipate"]["bits_inputs"] >= tasks["anticipate"]["bits_state"] - 0.3
     assert set(result["labels"]["bits"]) == set(result["labels"]["prevalence"])
     assert all(0 <= bits <= 1.1 for bits in result["labels"]["bits"].values())
     scene = result["information"]["scene_about_sentence"]
-    assert scene["visual"]["bits"] > 0.3 and scene["visual"]["states"] + scene["procedural"]["states"] == 12
+    assert scene["visual"]["bits"] > 0.3 and scene["visual"]["states"] + scene["procedural"]["states"] == SMALL.states
     assert result["simulator"].startswith("v1") and result["world"] == "simulated"
 
 
@@ -106,7 +114,7 @@ def test_cut_off_and_started_again_gives_the_same(measured, tmp_path, monkeypatc
     out, real, done = tmp_path / "i.json", information._sentence, []
 
     def stop(reports, turn, n, rng):
-        if len(done) == 10:  # one procedure
+        if len(done) == 2:  # one procedure
             raise KeyboardInterrupt
         done.append(turn)
         return real(reports, turn, n, rng)
@@ -118,7 +126,7 @@ def test_cut_off_and_started_again_gives_the_same(measured, tmp_path, monkeypatc
     lines = tmp_path / "i.json.states.jsonl"
     assert lines.read_text().count("\n") == 2 and not out.exists()
     with pytest.raises(UserError, match="other settings"):
-        measure(SHORT, Settings(states=12, futures=9, pool=6), out, progress=False)
+        measure(SHORT, dataclasses.replace(SMALL, futures=9), out, progress=False)
     lines.write_text(lines.read_text() + '[{"labels": [')  # a torn line
     assert measure(SHORT, SMALL, out, progress=False) == result
 

@@ -21,13 +21,12 @@ from vlm_jax.inference.predictor import Predictor
 from vlm_jax.models import build_model, init_params
 from vlm_jax.text.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 LABELS = LabelSpace(("fess/septum", "fess/polyp"))
 THRESHOLDS = {"fess/septum": 0.4, "fess/polyp": None}
 
 
 @pytest.fixture(scope="module")
-def parts(quick_compiler):
+def parts():
     config = load_config("configs/vlm.py:micro", [("data.target_length", "6"), ("data.prompt_length", "16")])
     tokenizer = Tokenizer.train(["the septum is in view", "a polyp in the middle meatus"], 90)
     model = build_model(config, len(LABELS), tokenizer.size)

@@ -157,7 +157,7 @@ def _rows() -> list:
 
 
 @pytest.mark.parametrize(("row", "too"), _rows())
-def test_a_baseline_through_every_command(row, too, procedures, frame, tmp_path, monkeypatch, quick_compiler):
+def test_a_baseline_through_every_command(row, too, procedures, frame, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "minilm", lambda: None)  # 22 M parameters, for nothing here
     prediction = train_evaluate_predict(row, procedures, frame, tmp_path)
     if too:

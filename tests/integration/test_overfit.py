@@ -52,7 +52,7 @@ def eight(tmp_path_factory):
     return root
 
 
-def test_eight_records_are_learned_by_heart(eight, tmp_path, monkeypatch, quick_compiler):
+def test_eight_records_are_learned_by_heart(eight, tmp_path, monkeypatch):
     paths = {"data.path": str(eight / "data"), "data.split": f"list:{eight / 'split.json'}"}
     config = load_config("configs/vlm.py:micro", {**SETTINGS, **paths})
     whole = RunData.records

@@ -57,7 +57,7 @@ def published(tmp_path_factory):
     return path, pieces
 
 
-def test_training_starts_from_the_imported_weights(published, procedures, tmp_path, capsys, quick_compiler):
+def test_training_starts_from_the_imported_weights(published, procedures, tmp_path, capsys):
     source, pieces = published
     weights, work = tmp_path / "weights", tmp_path / "run"
     words = ["--layout", "gpt2", "--input", str(source), "--out", str(weights), "--heads", str(HEADS)]

@@ -21,7 +21,7 @@ from vlm_jax.simulator.interludes import KINDS, draw_interludes
 from vlm_jax.simulator.unassessable import render_unassessable
 from vlm_jax.simulator.workflow import draw_plan
 
-SHORT = SimulatorConfig(seed=1, procedures=3, frames_per_procedure=200, image_size=16, activities_per_procedure=16)
+SHORT = SimulatorConfig(seed=1, procedures=2, frames_per_procedure=90, image_size=16, activities_per_procedure=12)
 
 
 def test_their_share_of_the_frames_is_the_one_asked_for(plans):

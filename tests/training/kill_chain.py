@@ -96,8 +96,6 @@ class Server:
         if quick:  # half of what is left, as in tests/conftest.py
             flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
             environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flags}".strip()
-        # A run ends in os._exit, or is killed: what it would have measured is lost, and slows it down.
-        environment.pop("COVERAGE_PROCESS_CONFIG", None)
         script = Path(__file__).with_name("kill_server.py")
         self.child = subprocess.Popen(
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,

@@ -162,7 +162,7 @@ def test_a_full_disk_ends_the_ledger_and_not_the_run(tmp_path, capsys):
     assert [r["row"] for r in map(json.loads, (tmp_path / "goodput/0.jsonl").read_text().splitlines())] == ["start"]
 
 
-def test_training_keeps_a_ledger_and_doctor_prints_it(toy_config, tmp_path, capsys, quick_compiler):
+def test_training_keeps_a_ledger_and_doctor_prints_it(toy_config, tmp_path, capsys):
     config = toy_config(("train.steps", "8"), ("checkpoint.every", "4"), ("eval.every", "0"))
     assert train(config, str(tmp_path / "run")) == 0
     assert train(config, str(tmp_path / "run")) == 0  # nothing to do: a start that wastes nothing

@@ -13,7 +13,7 @@ from vlm_jax.training.loop import train
 GOLDEN = Path(__file__).parent / "golden" / "micro_losses.json"
 
 
-def test_the_first_losses_of_micro_are_those_on_record(toy_config, tmp_path, quick_compiler):
+def test_the_first_losses_of_micro_are_those_on_record(toy_config, tmp_path):
     """UPDATE_GOLDEN=1 rewrites the file; say in the commit why the losses changed.
 
     To 1e-4: another processor adds in another order.

@@ -133,7 +133,7 @@ def short(toy_config):
     return make
 
 
-def test_a_poisonous_record_is_skipped_then_set_aside_for_good(short, tmp_path, said, quick_compiler):
+def test_a_poisonous_record_is_skipped_then_set_aside_for_good(short, tmp_path, said):
     """And a run that is killed right after going back ends with the same bits."""
     config = short()
     data = RunData.open(config)
@@ -164,7 +164,7 @@ def test_a_poisonous_record_is_skipped_then_set_aside_for_good(short, tmp_path, 
     assert again.meta.quarantine == end.meta.quarantine and again.meta.rollbacks == 1
 
 
-def test_a_damaged_step_is_not_gone_back_to(short, tmp_path, monkeypatch, capsys, quick_compiler):
+def test_a_damaged_step_is_not_gone_back_to(short, tmp_path, monkeypatch, capsys):
     """And nothing is deleted before it is known to be whole."""
     config = short(("checkpoint.every", "2"))
     bad = RunData.open(config).rows_of_batch(5)[0]
@@ -185,7 +185,7 @@ def test_only_training_records_count_against_the_budget():
         check_budget(run, tuple(range(94, 160)))
 
 
-def test_a_run_whose_every_update_is_bad_ends_with_one_line(short, tmp_path, said, quick_compiler):
+def test_a_run_whose_every_update_is_bad_ends_with_one_line(short, tmp_path, said):
     config = short(("guard.max_rollbacks", "0"))
     with poisoned(list(range(1000)), np.inf), pytest.raises(EnvironmentFault, match="it diverges. Lower optim.lr"):
         train(config, str(tmp_path))

@@ -66,7 +66,7 @@ def test_the_batch_is_the_contract():
     assert report["batch"]["target"] == [[8, len(TASKS), 24], "int32"]
 
 
-def test_a_compiled_step_says_its_memory(capsys, quick_compiler):
+def test_a_compiled_step_says_its_memory(capsys):
     command = ["inspect", "--config", "configs/vlm.py:micro,no_text", "--compile"]
     assert cli.main([*command, "--config.loss.landmarks=class_balanced", "--config.loss.weighting=learned"]) == 0
     out = capsys.readouterr().out

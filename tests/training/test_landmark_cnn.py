@@ -56,7 +56,7 @@ def command(toy_path, workdir, **overrides: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def workdir(toy_path, tmp_path_factory, quick_compiler):
+def workdir(toy_path, tmp_path_factory):
     """Trained for four steps."""
     path = tmp_path_factory.mktemp("cnn") / "run"
     assert cli.main(command(toy_path, path)) == 0

@@ -23,7 +23,6 @@ from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from vlm_jax.training.run import set_up
 from vlm_jax.training.writers import rewind
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 STEPS = ("train.steps", "4")  # here and in test_run.py: the compiled step knows them, and is found in the cache again
 
 

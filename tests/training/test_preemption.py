@@ -20,7 +20,6 @@ from vlm_jax.training import loop as loop_module
 from vlm_jax.training.loop import train
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 SPEC = "configs/vlm.py:micro,tasks=landmarks"
 
 
@@ -60,7 +59,7 @@ def whole_steps(path):
 
 
 @pytest.fixture(scope="module")
-def once(config, tmp_path_factory, quick_compiler):
+def once(config, tmp_path_factory):
     path = tmp_path_factory.mktemp("once") / "unbroken"
     assert train(config(), str(path)) == 0
     return path

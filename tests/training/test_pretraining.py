@@ -18,7 +18,7 @@ PARTS = {"mae": "image_encoder", "mlm": "text_encoder"}
 
 
 @pytest.fixture
-def pretrain(toy_config, quick_compiler):
+def pretrain(toy_config):
     """pretrain(name, directory, steps) -> the parameters of the last step; runs in a directory go on there."""
 
     def run(name, where, steps):

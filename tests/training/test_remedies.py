@@ -26,7 +26,6 @@ from vlm_jax.tasks.losses import prior_log_odds
 from vlm_jax.training.loop import train
 
 SPEC = "configs/vlm.py:micro,repeat_factor,recalibrated,landmark_tokens,grammar,frames=2,learned_weights"
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,6 @@ from vlm_jax.training.loop import train
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from vlm_jax.training.run import set_up
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def preempted_at(step: int) -> type[PreemptionWatch]:
     class Watch(PreemptionWatch):
@@ -41,7 +39,7 @@ def preempted_at(step: int) -> type[PreemptionWatch]:
 
 
 @pytest.fixture(scope="module")
-def trained(toy_path, tmp_path_factory, quick_compiler):
+def trained(toy_path, tmp_path_factory):
     """(work directory, what was said): four steps, a signal at the last, one training record that cannot be read."""
     from vlm_jax.config.load import load_config
     from vlm_jax.data import run_data as run_data_module

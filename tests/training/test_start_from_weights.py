@@ -23,7 +23,7 @@ def save(run: Run) -> Any:
     return jax.device_get(state.params)
 
 
-def test_a_run_starts_from_another_s_encoders_and_resumes_without_them(toy_config, tmp_path, capsys, quick_compiler):
+def test_a_run_starts_from_another_s_encoders_and_resumes_without_them(toy_config, tmp_path, capsys):
     first, second = tmp_path / "first", epath.Path(tmp_path / "second")
     theirs = save(set_up(toy_config(), epath.Path(first)))
     capsys.readouterr()

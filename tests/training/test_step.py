@@ -17,7 +17,6 @@ from vlm_jax.training.optim import make_schedule
 from vlm_jax.training.run import Run, set_up
 from vlm_jax.training.state import state_shardings, update_ema
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")  # a few steps of each of nine programs
 STILL = (
     ("augment.rotate", "0"),
     ("augment.scale", "0"),
@@ -64,7 +63,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(toy_config, tmp_pa
 
 
 @pytest.fixture(scope="module")
-def plain(toy_config, tmp_path_factory, quick_compiler):
+def plain(toy_config, tmp_path_factory):
     """(parameters before, after, what was measured) of 30 steps with the plain loss."""
     run = _run(toy_config(("train.steps", "30"), ("optim.lr", "0.01")), tmp_path_factory.mktemp("plain"))
     before = _flat(jax.device_get(run.state.params))

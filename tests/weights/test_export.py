@@ -22,7 +22,6 @@ from vlm_jax.text.tokenizer import Tokenizer
 from vlm_jax.weights import export
 from vlm_jax.weights.verify import verify
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 LABELS = ("fess/septum", "fess/polyp")
 TEXTS = ["the septum is in view", "a polyp in the middle meatus, 3 o'clock"]
 META = {"thresholds": {"fess/septum": 0.4, "fess/polyp": None}, "metrics": {"loss": 1.0}, "versions": versions()}

@@ -26,7 +26,7 @@ def torch_gpt(randomised):
 
 
 @pytest.fixture(scope="module")
-def gpt(torch_gpt, gpt2_tree, quick_compiler):
+def gpt(torch_gpt, gpt2_tree):
     model = Gpt2(CONFIG, VOCABULARY)
     return model, {"params": gpt2_tree(torch_gpt.transformer.state_dict(), CONFIG)}
 

@@ -92,7 +92,7 @@ def test_neither_padding_nor_what_comes_later_is_read(made):
     assert np.abs(changed[:, :, 3] - base[:, :, 3]).max() > 1e-3
 
 
-def test_a_wide_beam_finds_the_most_probable_of_all_sentences(made, quick_compiler):
+def test_a_wide_beam_finds_the_most_probable_of_all_sentences(made):
     """Every sentence of two words is scored by the whole sequence: hypotheses must have taken their states along."""
     words, eos, task_ids = range(5, 9), 3, {"describe": 1, "anticipate": 2}
     allowed = np.zeros(N_TOKENS, bool)
