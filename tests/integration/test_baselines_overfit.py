@@ -63,7 +63,7 @@ ENDOVIT = {
 }
 
 SYSTEMS: dict[str, Row] = {
-    "navigation_transformer": Row(f"{NAVIGATION}:tiny", {**NARROW, "train.steps": "250"}),
+    "navigation_transformer": Row(f"{NAVIGATION}:tiny", {**NARROW, "train.steps": "250"}, slow=True),
     "navigation_lstm": Row(f"{NAVIGATION}:lstm,tiny", LONGER, slow=True),
     "navigation_encoder_decoder": Row(f"{NAVIGATION}:encoder_decoder,tiny", LONGER, slow=True),
     "keyword_report": Row("configs/baselines/keyword_report.py:tiny", RECURRENT),

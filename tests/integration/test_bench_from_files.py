@@ -8,6 +8,7 @@ from vlm_jax.bench import train
 from vlm_jax.config.load import load_config
 
 
+@pytest.mark.slow
 def test_a_step_can_be_fed_from_files(procedures):
     settings = {"train.batch_size": "2", "data.group_by": "procedure", **procedures}
     found = train.measure(load_config("configs/vlm.py:micro", settings), steps=2, warmup=1, peers=[])

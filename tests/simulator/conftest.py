@@ -18,7 +18,10 @@ def plans():
 
 @pytest.fixture(scope="session")
 def full():
-    """Three full-length procedures, one small frame an activity: (plan, bundle) pairs."""
+    """Three full-length procedures, one small frame an activity: (plan, bundle) pairs.
+
+    Their tests are slow ones: the simulator is frozen, and test_identity.py holds its code.
+    """
     config = SimulatorConfig(seed=5, procedures=3, frames_per_procedure=1, image_size=16)
     pairs = []
     for index, id in enumerate(procedure_ids(config)):

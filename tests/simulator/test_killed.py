@@ -11,7 +11,7 @@ import time
 
 from vlm_jax import cli
 
-FLAGS = ["--procedures", "2", "--activities_per_procedure", "12", "--frames_per_procedure", "80", "--image_size", "48"]
+FLAGS = ["--procedures", "2", "--activities_per_procedure", "12", "--frames_per_procedure", "80", "--image_size", "32"]
 
 
 def contents(directory):

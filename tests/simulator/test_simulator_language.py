@@ -30,6 +30,7 @@ def named(description: str) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_descriptions_follow_the_grammar_and_name_only_what_is_visible(full):
     names = "|".join(anatomy.NAMES)
     place = r"(?:(?:12|2|3|4|6|8|9|10) o'clock|centre)"
@@ -49,6 +50,7 @@ def test_descriptions_follow_the_grammar_and_name_only_what_is_visible(full):
     assert 55 <= len(vocabulary) <= 100
 
 
+@pytest.mark.slow
 def test_neighbouring_activities_rarely_read_the_same(full):
     pairs = [(a, b) for _, bundle in full for a, b in zip(bundle.activities, bundle.activities[1:], strict=False)]
     assert sum(a.description == b.description for a, b in pairs) / len(pairs) < 0.06
@@ -83,6 +85,7 @@ def test_describe_cuts_at_24_words_and_says_when_nothing_is_there(plans):
     assert "middle nasal concha visible 9 o'clock medial to middle nasal meatus" in related
 
 
+@pytest.mark.slow
 def test_the_list_of_keywords_is_closed_and_leaks_nothing(full):
     assert 140 <= len(KEYWORDS) <= 160
     for code in KEYWORDS:
@@ -98,6 +101,7 @@ def test_the_list_of_keywords_is_closed_and_leaks_nothing(full):
     assert not values & core - {"concha bullosa", "accessory opening", "infraorbital cell", "sphenoethmoidal cell"}
 
 
+@pytest.mark.slow
 def test_report_lengths(full):
     counts = [len(bundle.sentences) for _, bundle in full]
     assert min(counts) >= 10 and max(counts) <= 45 and 25 < statistics.mean(counts) < 38
@@ -105,6 +109,7 @@ def test_report_lengths(full):
     assert statistics.mean(words) == pytest.approx(8, abs=0.6)
 
 
+@pytest.mark.slow
 def test_sentences_are_true_of_their_evidence(full):
     for plan, bundle in full:
         rows = {(a.t0, a.t1): (a, p) for a, p in zip(bundle.activities, plan.activities, strict=True)}

@@ -78,6 +78,7 @@ def test_thinning_keeps_every_activity(asked, low, high):
     assert low <= np.mean(per_activity) <= high
 
 
+@pytest.mark.slow
 def test_known_prevalences_over_frames(full):
     """KNOWN: three landmarks above 20 %, both arteries below 10 % of frames."""
     frames, labelled = 0, np.zeros(20)

@@ -147,6 +147,7 @@ def check(found: Iterable[Found], whole: bool) -> None:
     assert len(relations) > 10
 
 
+@pytest.mark.slow
 def test_three_procedures_hold_to_the_table(full):
     check((examine(bundle) for _, bundle in full), whole=False)
 
@@ -166,6 +167,7 @@ def test_a_thousand_procedures_hold_to_the_table():
         check(pool.map(examine_one, procedure_ids(THOUSAND), chunksize=5), whole=True)
 
 
+@pytest.mark.slow
 def test_the_checks_hear_what_is_wrong(full):
     """Each check fails on a table that breaks its rule."""
     from dataclasses import replace

@@ -63,6 +63,7 @@ def test_wave_is_nearly_a_sine_and_smooth_min_nearly_a_minimum():
     assert np.allclose(blended[np.abs(a - b) >= 1], low[np.abs(a - b) >= 1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_loop_over_the_slots_in_use_is_all_slots_one_by_one(monkeypatch):
     """A CPU's loop and what other devices unroll, on scenes of different length; an unused slot before a used one would
     cut the loop short."""
@@ -175,6 +176,7 @@ def alone(scene, path, size: int) -> list[np.ndarray]:
     return shown
 
 
+@pytest.mark.slow
 def test_silhouettes_are_those_of_independent_casting():
     plan = draw_plan(CONFIG, 4)
     for k in (3, 40, 70, 99):

@@ -179,6 +179,7 @@ def test_shuffled_rows_are_true_of_their_own_activity():
         assert 10 <= len(bundle.sentences) <= 45
 
 
+@pytest.mark.slow
 def test_information_loosens_that_share_of_the_descriptions():
     config = dataclasses.replace(SHORT, information=0.5, activities_per_procedure=40)
     loose = [case is not None for k in range(12) for case in loose_descriptions(config, draw_plan(config, k))]

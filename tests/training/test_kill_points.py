@@ -49,10 +49,9 @@ def kill(folder, data, *, processes: int, spec: str, n: int, seed: int, quick: b
 
 
 @pytest.mark.timeout(1200)  # a chain starts a run a dozen times: on a machine that others share that can take long
-@pytest.mark.parametrize(("processes", "n"), [(1, 6), (2, 1)])
-def test_a_run_that_is_killed_ends_with_the_same_bits(toy_path, tmp_path, processes, n):
-    tally = kill(tmp_path, toy_path, processes=processes, spec=QUICK, n=n, seed=100 * processes)
-    assert len(tally.points) == n
+def test_a_run_that_is_killed_ends_with_the_same_bits(toy_path, tmp_path):
+    tally = kill(tmp_path, toy_path, processes=1, spec=QUICK, n=6, seed=100)
+    assert len(tally.points) == 6
 
 
 @pytest.mark.slow

@@ -42,11 +42,13 @@ def run_study(study: StudyConfig, workdir: Path, *, runs_only: bool = False) -> 
       UserError: data or settings that cannot be used, a leak, a work directory of another study.
     """
     check_settings(study)
-    _set_compiler(study, workdir)
+    _keep_compiled(workdir)
     with disk_faults(workdir, again="run the same command again: finished runs are kept"):
         with _alone(workdir / "data"):
             claim(study, workdir)
             plan = make_plan(study, workdir)
+        # From here on: the simulator's ray tracer runs for long, and was optimised.
+        jax.config.update("jax_disable_most_optimizations", study.quick_compiler)
         code = Runner(plan).run()
         if code or runs_only:
             return code
@@ -56,9 +58,8 @@ def run_study(study: StudyConfig, workdir: Path, *, runs_only: bool = False) -> 
     return 0
 
 
-def _set_compiler(study: StudyConfig, workdir: Path) -> None:
+def _keep_compiled(workdir: Path) -> None:
     """What XLA compiles for one fold serves the others, and a study that goes on; by machine, for processors differ."""
-    jax.config.update("jax_disable_most_optimizations", study.quick_compiler)
     if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled" / platform.node()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
