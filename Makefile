@@ -49,8 +49,9 @@ lint: .venv/.dev.stamp  ## ruff, pyright, the rooms
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-# Coverage costs next to nothing with SlipCover; a tracer doubles the time. Its threshold is asked for afterwards, for it
-# sees nothing of several workers while they run. The closing line of pytest comes last.
+# SlipCover counts for next to nothing where a tracer takes up to as long as the tests. With several workers its threshold
+# has to be asked for by a second call: in the first it reads the workers' counts when they are deleted (1.1.0).
+# The closing line of pytest comes last.
 test: lint  ## all checks and the default tests, with branch coverage
 	@mkdir -p .pytest_cache
 	$(BIN)/python -m slipcover --branch --source vlm_jax --json --out .coverage.json -m pytest \
@@ -58,7 +59,7 @@ test: lint  ## all checks and the default tests, with branch coverage
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered --fail-under 90
 	@tail -n 1 .pytest_cache/said
 
-test-slow: .venv/.dev.stamp  ## the tests that take minutes
+test-slow: .venv/.dev.stamp  ## the tests that make test has no time for
 	$(BIN)/python -m pytest -m 'slow or multiprocess' --timeout=3600 $(PYTEST_FLAGS)
 
 format: .venv/.dev.stamp  ## rewrite the sources as ruff likes them

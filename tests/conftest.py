@@ -24,6 +24,13 @@ QUICK_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen
 
 
 @pytest.fixture(scope="session")
+def quick_flags() -> str:
+    """XLA_FLAGS of a process that does not optimise: `QUICK_OPTIONS`, beside those of this one."""
+    ours = [f"--{name}={str(value).lower()}" for name, value in QUICK_OPTIONS.items()]
+    return " ".join([os.environ.get("XLA_FLAGS", ""), *ours]).strip()
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
     return ROOT

@@ -124,10 +124,8 @@ def same_results(a, b):
 
 
 @pytest.mark.timeout(900)
-def test_killed_once_it_ends_with_the_same_table(labels_only, tmp_path, monkeypatch):
-    # As in tests/conftest.py; nothing is simulated, and so nothing optimised.
-    quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    monkeypatch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {quick}".strip())
+def test_killed_once_it_ends_with_the_same_table(labels_only, tmp_path, monkeypatch, quick_flags):
+    monkeypatch.setenv("XLA_FLAGS", quick_flags)  # nothing is simulated, and so nothing optimised
     process = start(labels_only, tmp_path / "whole")
     _, err = process.communicate(timeout=900)
     assert process.returncode == 0, err[-3000:]
