@@ -43,19 +43,24 @@ setup-dev: .venv/.dev.stamp  ## what developing needs, in .venv
 demo: .venv/.demo.stamp  ## simulate, train, evaluate, predict on this machine (under 8 minutes on two cores)
 	$(BIN)/vlm-jax demo --workdir $(WORKDIR)
 
-lint: .venv/.dev.stamp  ## ruff, pyright, the rooms
+lint: style  ## ruff, the rooms, pyright
+	$(BIN)/pyright
+
+.PHONY: style
+style: .venv/.dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 # SlipCover counts for next to nothing where a tracer takes up to as long as the tests. With several workers its threshold
 # has to be asked for by a second call: in the first it reads the workers' counts when they are deleted (1.1.0).
-# The closing line of pytest comes last.
-test: lint  ## all checks and the default tests, with branch coverage
+# Types are checked beside the tests: pyright takes one core for most of a minute. The closing line of pytest comes last.
+test: style  ## all checks and the default tests, with branch coverage
 	@mkdir -p .pytest_cache
+	$(BIN)/pyright > .pytest_cache/types & types=$$!; \
 	$(BIN)/python -m slipcover --branch --source vlm_jax --json --out .coverage.json -m pytest \
-	  -n 2 --dist worksteal --durations 25 --durations-min 5 $(PYTEST_FLAGS) | tee .pytest_cache/said
+	  -n 2 --dist worksteal --durations 25 --durations-min 5 $(PYTEST_FLAGS) | tee .pytest_cache/said; \
+	wait $$types || { cat .pytest_cache/types; exit 1; }
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered --fail-under 90
 	@tail -n 1 .pytest_cache/said
 

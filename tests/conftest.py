@@ -23,6 +23,11 @@ QUICK_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen
 """What takes XLA half of its time where it does not optimise. Where it does, the old emitters take minutes."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin: left to the end, one would keep one core busy and the other waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session")
 def quick_flags() -> str:
     """XLA_FLAGS of a process that does not optimise: `QUICK_OPTIONS`, beside those of this one."""

@@ -76,8 +76,9 @@ def test_a_ratio_is_of_medians_with_the_spread_of_rounds():
 # --- Jobs ------------------------------------------------------------------------------------------------------------
 
 
-def test_train_measures_and_says_where(micro, tmp_path):
-    found = train.measure(micro, steps=3, warmup=1, peers=[])
+def test_train_measures_and_says_where(tmp_path):
+    config = load_config(f"{MICRO},tasks=landmarks", [("train.batch_size", "4")])
+    found = train.measure(config, steps=3, warmup=1, peers=[])
     results.write(found, tmp_path / "deep" / "result.json")
     read = json.loads((tmp_path / "deep" / "result.json").read_text())
     (row,) = read["rows"]

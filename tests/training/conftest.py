@@ -61,10 +61,15 @@ def toy_path(tmp_path_factory) -> Path:
     return path
 
 
+MICRO = "configs/vlm.py:micro"
+
+
 @pytest.fixture(scope="session")
 def toy_config(toy_path):
-    def make(*overrides: tuple[str, str], spec: str = "configs/vlm.py:micro") -> Config:
+    """`labels`: landmarks alone, which compiles in half of the time, where a test has nothing to do with texts."""
+
+    def make(*overrides: tuple[str, str], spec: str = MICRO, labels: bool = False) -> Config:
         base = [("data.path", str(toy_path)), ("data.split", "kfold:3:0"), ("train.tensorboard", "false")]
-        return load_config(spec, [*base, *overrides])
+        return load_config(f"{spec},tasks=landmarks" if labels else spec, [*base, *overrides])
 
     return make

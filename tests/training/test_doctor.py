@@ -163,7 +163,7 @@ def test_a_full_disk_ends_the_ledger_and_not_the_run(tmp_path, capsys):
 
 
 def test_training_keeps_a_ledger_and_doctor_prints_it(toy_config, tmp_path, capsys):
-    config = toy_config(("train.steps", "8"), ("checkpoint.every", "4"), ("eval.every", "0"))
+    config = toy_config(("train.steps", "8"), ("checkpoint.every", "4"), ("eval.every", "0"), labels=True)
     assert train(config, str(tmp_path / "run")) == 0
     assert train(config, str(tmp_path / "run")) == 0  # nothing to do: a start that wastes nothing
     capsys.readouterr()

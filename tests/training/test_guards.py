@@ -128,7 +128,7 @@ def short(toy_config):
     def make(*more):
         settings = (("train.steps", "16"), ("checkpoint.every", "4"), ("eval.every", "0"), ("guard.budget", "0.5"))
         guard = (("guard.window", "16"), ("guard.max_skips", "1"))
-        return toy_config(*settings, *guard, *more, spec="configs/vlm.py:micro,tasks=landmarks")
+        return toy_config(*settings, *guard, *more, labels=True)
 
     return make
 

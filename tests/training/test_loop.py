@@ -73,7 +73,7 @@ def test_validation_and_best(toy_config, tmp_path):
 
 
 def test_tensorboard_and_profile(toy_config, tmp_path):
-    config = toy_config(("train.steps", "14"), ("train.tensorboard", "true"), ("train.profile_steps", "2"))
+    config = toy_config(("train.steps", "14"), ("train.tensorboard", "true"), ("train.profile_steps", "2"), labels=True)
     assert train(config, str(tmp_path)) == 0
     assert list((tmp_path / "tb").glob("events*")) and list((tmp_path / "profile").rglob("*.xplane.pb"))
 
@@ -114,7 +114,7 @@ def held_elsewhere():
 
 
 def test_a_work_directory_in_which_another_trains_is_left_alone(toy_config, tmp_path, held_elsewhere, monkeypatch):
-    config = toy_config(STEPS)
+    config = toy_config(STEPS, labels=True)
     assert train(config, str(tmp_path)) == 0
     before = sorted(tmp_path.rglob("*"))
     other = held_elsewhere(tmp_path, 600)

@@ -20,8 +20,6 @@ from vlm_jax.training import loop as loop_module
 from vlm_jax.training.loop import train
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 
-SPEC = "configs/vlm.py:micro,tasks=landmarks"
-
 
 @contextlib.contextmanager
 def signalled_at_call(n: int):
@@ -43,7 +41,7 @@ def signalled_at_call(n: int):
 def config(toy_config):
     def make(*more):
         settings = (("train.steps", "4"), ("checkpoint.every", "2"), ("eval.every", "1"), ("eval.batch_size", "2"))
-        return toy_config(*settings, ("eval.max_units", "6"), *more, spec=SPEC)
+        return toy_config(*settings, ("eval.max_units", "6"), *more, labels=True)
 
     return make
 

@@ -48,7 +48,7 @@ def trained(toy_path, tmp_path_factory):
     said: list[str] = []
     settings = [("data.path", str(toy_path)), ("data.split", "kfold:3:0"), ("train.tensorboard", "false"),
                 ("train.steps", "4"), ("eval.max_units", "3")]  # fmt: skip
-    config = load_config("configs/vlm.py:micro", settings)
+    config = load_config("configs/vlm.py:micro,tasks=landmarks", settings)
     decode = run_data_module.decode_image
 
     def broken(encoded, size, name):
@@ -138,9 +138,9 @@ def test_changed_data_are_refused_on_resume(trained, monkeypatch):
 def test_a_preempted_last_step_gets_its_scores_when_there_is_nothing_to_do(toy_config, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(loop_module, "PreemptionWatch", preempted_at(1))
-        assert train(toy_config(("train.steps", "4")), str(tmp_path)) == EXIT_PREEMPTED
+        assert train(toy_config(("train.steps", "4"), labels=True), str(tmp_path)) == EXIT_PREEMPTED
     assert not restore_for_inference(tmp_path).meta.metrics
-    assert train(toy_config(("train.steps", "1")), str(tmp_path)) == 0
+    assert train(toy_config(("train.steps", "1"), labels=True), str(tmp_path)) == 0
     meta = restore_for_inference(tmp_path).meta
     assert np.isfinite(meta.metrics["loss"]) and meta.thresholds and meta.config.train.steps == 4
     assert manifest.problems(epath.Path(tmp_path / "checkpoints/1")) == []
@@ -186,7 +186,7 @@ def test_a_bad_data_path_leaves_the_work_directory_free(toy_path, tmp_path, caps
     """Nobody speaks up at the interpreter's end, and the same work directory takes the corrected command."""
 
     def words(path: Path) -> list[str]:
-        argv = ["train", "--config", "configs/vlm.py:micro", "--workdir", str(tmp_path / "run")]
+        argv = ["train", "--config", "configs/vlm.py:micro,tasks=landmarks", "--workdir", str(tmp_path / "run")]
         settings = {"data.path": path, "data.split": "kfold:3:0", "train.steps": 4, "train.tensorboard": "false"}
         return argv + [f"--config.{key}={value}" for key, value in settings.items()]
 
