@@ -123,6 +123,7 @@ def compile_row(row: Row) -> dict[str, Any]:
     from vlm_jax.parallel.planned import axes_of, unplanned_gathers
     from vlm_jax.training import inspection
     from vlm_jax.training.minimum import minimum
+    from vlm_jax.training.program import abstract_batch
 
     dtype = "bfloat16" if row.topology else "float32"
     sizes = {f"parallel.{axis}": str(getattr(row, axis)) for axis in ("data", "fsdp", "tensor")}
@@ -130,9 +131,7 @@ def compile_row(row: Row) -> dict[str, Any]:
     subject = inspection.make_subject(config, devices)
     batch_size, mesh = row.records * row.data * row.fsdp, dict(subject.mesh.shape)
     began = time.monotonic()
-    compiled = inspection.compile_train_step(
-        subject, inspection.abstract_batch(config, batch_size, subject.n_landmarks)
-    )
+    compiled = inspection.compile_train_step(subject, abstract_batch(config, batch_size, subject.n_landmarks))
     seconds = time.monotonic() - began
     text = compiled.as_text()
     found = collectives(text)

@@ -24,7 +24,7 @@ from vlm_jax.data import files
 from vlm_jax.data.sources.vocalfolds import LABELS
 from vlm_jax.models import build_model, init_params
 from vlm_jax.text.tokenizer import Tokenizer
-from vlm_jax.training import loop
+from vlm_jax.training import loop, program
 
 SPEC = "configs/vlm.py:micro,tasks=landmarks+describe"
 N_CLASSES = 7
@@ -249,7 +249,7 @@ class StandInValidator:
 def test_a_full_disk_in_training(clean, tmp_path, monkeypatch, refused):
     """The disk fills while step 1 is saved; step and validation are stand-ins, for only the saving matters here."""
     still = jax.jit(lambda state, batch: (state, {"loss": np.float32(1), "skipped": np.int32(0)}))
-    monkeypatch.setattr(loop, "make_train_step", lambda *_: still)
+    monkeypatch.setattr(program, "make_train_step", lambda *_: still)
     monkeypatch.setattr(loop, "Validator", StandInValidator)
     monkeypatch.setattr(manifest, "write", no_space)
     argv = train_argv(tmp_path, 1, f"--config.data.path={clean / 'data'}")

@@ -21,6 +21,7 @@ from vlm_jax.parallel.collectives import collectives  # noqa: E402
 from vlm_jax.parallel.planned import unplanned_gathers  # noqa: E402
 from vlm_jax.training import inspection  # noqa: E402
 from vlm_jax.training.minimum import minimum  # noqa: E402
+from vlm_jax.training.program import abstract_batch  # noqa: E402
 
 RECORDS = 16
 
@@ -32,7 +33,7 @@ def sent(data: int, fsdp: int, tensor: int) -> dict:
     words = {key: str(value) for key, value in (sizes | settings).items()}
     config = load_config("vlm:micro,tasks=landmarks+describe", words)
     subject = inspection.make_subject(config)
-    batch = inspection.abstract_batch(config, RECORDS, subject.n_landmarks)
+    batch = abstract_batch(config, RECORDS, subject.n_landmarks)
     found = collectives(inspection.compile_train_step(subject, batch).as_text())
     least = sum(term.sent for term in minimum(subject, RECORDS))
     return {

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from vlm_jax.training import loop as loop_module
 from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.loop import train
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
+from vlm_jax.training.program import StepProgram
 from vlm_jax.training.run import set_up
 from vlm_jax.training.writers import rewind
 
@@ -72,9 +74,14 @@ def test_validation_and_best(toy_config, tmp_path):
     assert set(meta.thresholds) == {"toy/red", "toy/green", "toy/blue"} and meta.sources["toy"]["world"] == "simulated"
 
 
-def test_tensorboard_and_profile(toy_config, tmp_path):
+def test_tensorboard_profile_and_one_compilation(toy_config, tmp_path, monkeypatch):
+    compile_step, threads = StepProgram._compile, []
+    monkeypatch.setattr(
+        StepProgram, "_compile", lambda *of: (threads.append(threading.current_thread().name), compile_step(*of))[1]
+    )
     config = toy_config(("train.steps", "14"), ("train.tensorboard", "true"), ("train.profile_steps", "2"), labels=True)
     assert train(config, str(tmp_path)) == 0
+    assert threads == ["step_0"], "for the shapes that the batches have"
     assert list((tmp_path / "tb").glob("events*")) and list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 

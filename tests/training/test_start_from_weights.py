@@ -12,7 +12,8 @@ from etils import epath
 
 from vlm_jax.errors import UserError
 from vlm_jax.evaluation.apart import check_apart
-from vlm_jax.training.run import Run, describe_sources, set_up, train_item
+from vlm_jax.training.provenance import describe_sources
+from vlm_jax.training.run import Run, set_up, train_item
 
 
 def save(run: Run) -> Any:

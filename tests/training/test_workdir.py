@@ -11,8 +11,8 @@ from etils import epath
 
 from vlm_jax.config.load import dump, load_config
 from vlm_jax.errors import UserError
-from vlm_jax.training import run as run_module
-from vlm_jax.training.run import check_same_data
+from vlm_jax.training import provenance
+from vlm_jax.training.provenance import check_same_data
 from vlm_jax.training.workdir import CONFIG_FILE, check_config
 
 
@@ -38,7 +38,7 @@ def test_other_data_are_refused_wherever_they_lie(now, says, monkeypatch):
     def described(prints):
         return {name: {"fingerprint": value} for name, value in prints.items()}
 
-    monkeypatch.setattr(run_module, "describe_sources", lambda data: described(now))
+    monkeypatch.setattr(provenance, "describe_sources", lambda data: described(now))
     meta = SimpleNamespace(sources=described({"fess": "1", "notes": "2"}))
     with pytest.raises(UserError, match=says) if says else contextlib.nullcontext():
         check_same_data(cast(Any, None), cast(Any, meta))

@@ -20,8 +20,9 @@ from vlm_jax.models import build_model
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.parallel.partition import batch_sharding
 from vlm_jax.tasks import LossContext
-from vlm_jax.training.inspection import DEFAULT_LANDMARKS, abstract_batch
+from vlm_jax.training.inspection import DEFAULT_LANDMARKS
 from vlm_jax.training.optim import make_optimizer, make_schedule
+from vlm_jax.training.program import abstract_batch
 from vlm_jax.training.state import TrainState, abstract_state, fresh_state, state_shardings
 from vlm_jax.training.step import make_loss, make_train_step
 

@@ -24,7 +24,8 @@ from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.parallel.partition import param_shardings
 from vlm_jax.training.fit_hmm import fit_hmm
 from vlm_jax.training.lock import WorkdirLock
-from vlm_jax.training.run import Run, loss_context, open_data, say, train_item
+from vlm_jax.training.provenance import open_data
+from vlm_jax.training.run import Run, loss_context, say, train_item
 from vlm_jax.training.state import TrainState, with_shardings
 from vlm_jax.training.validation import Validator
 from vlm_jax.training.workdir import check_config, claim_workdir, last_good_step

@@ -13,17 +13,17 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vlm_jax.config.schema import Config
-from vlm_jax.contract import TASKS, Batch
+from vlm_jax.contract import Batch
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, parameter_table
 from vlm_jax.parallel.collectives import collectives
 from vlm_jax.parallel.mesh import make_mesh
-from vlm_jax.parallel.partition import batch_sharding, left_whole, param_name
+from vlm_jax.parallel.partition import left_whole, param_name
 from vlm_jax.tasks import LossContext
 from vlm_jax.training.fit import FIT_SYSTEMS
-from vlm_jax.training.optim import make_optimizer, make_schedule
+from vlm_jax.training.optim import make_optimizer
+from vlm_jax.training.program import StepProgram, abstract_batch
 from vlm_jax.training.state import TrainState, build_state, state_shardings, with_shardings
-from vlm_jax.training.step import make_train_step
 
 DEFAULT_LANDMARKS = 20
 """Labels of the embedded simulator: what a model is built for where no data is given."""
@@ -112,26 +112,6 @@ def inspect_run(config: Config, *, compile_step: bool = False) -> dict[str, Any]
     return report
 
 
-def abstract_batch(config: Config, size: int, n_landmarks: int) -> Batch:
-    """Shapes and dtypes of one global batch of `size` records."""
-
-    def array(dtype: Any, *shape: int) -> Any:
-        return jax.ShapeDtypeStruct((size, *shape), dtype)
-
-    k, data = len(TASKS), config.data
-    return Batch(
-        image=array(jnp.uint8, data.frames, data.image_size, data.image_size, 3),
-        frame_mask=array(jnp.bool_, data.frames),
-        landmarks=array(jnp.int8, n_landmarks),
-        landmarks_mask=array(jnp.bool_, n_landmarks),
-        prompt=array(jnp.int32, k, data.prompt_length),
-        target=array(jnp.int32, k, data.target_length),
-        task_mask=array(jnp.bool_, k),
-        valid=array(jnp.bool_),
-        uid=array(jnp.int32),
-    )
-
-
 def flops_per_example(subject: Subject) -> int:
     """Floating-point operations of one forward pass, as XLA counts them before it optimises.
 
@@ -172,23 +152,13 @@ def shardings(params: Any) -> list[dict[str, Any]]:
 
 def compile_train_step(subject: Subject, batch: Batch) -> Any:
     """The training step, compiled for the subject's mesh and a batch of these shapes."""
-    rows = batch_sharding(subject.mesh)
-    placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), batch)
     config = subject.config
     weights = jnp.ones((2, subject.n_landmarks)) if config.loss.landmarks == "class_balanced" else None
     odds = jnp.zeros(subject.n_landmarks) if config.loss.logit_adjustment else None
     context = LossContext(config.loss, tuple(subject.model.text_tasks), subject.n_tokens, weights, odds)
-    step = make_train_step(
-        subject.model,
-        make_optimizer(config, subject.abstract.params),
-        config,
-        context,
-        subject.mesh,
-        state_shardings(subject.mesh, subject.abstract),
-        make_schedule(config.optim, config.train.steps),
-    )
-    with jax.set_mesh(subject.mesh):
-        return step.lower(subject.abstract, placed).compile()
+    tx = make_optimizer(config, subject.abstract.params)
+    model, mesh, abstract = subject.model, subject.mesh, subject.abstract
+    return StepProgram.of(config, model, tx, context, mesh, abstract, subject.n_landmarks).compiled(batch)
 
 
 def compiled_memory(compiled: Any) -> dict[str, int]:

@@ -22,13 +22,10 @@ from vlm_jax.training.fit import FIT_SYSTEMS, fit
 from vlm_jax.training.goodput import Ledger, compiled_facts, run_facts
 from vlm_jax.training.guards import SHOWN, too_many
 from vlm_jax.training.lock import WorkdirLock
-from vlm_jax.training.optim import make_schedule
 from vlm_jax.training.preemption import EXIT_PREEMPTED, Preempted, PreemptionWatch
 from vlm_jax.training.profiling import Profiler
 from vlm_jax.training.rollback import roll_back
 from vlm_jax.training.run import Run, say, set_up, train_item
-from vlm_jax.training.state import state_shardings
-from vlm_jax.training.step import TrainStep, make_train_step
 from vlm_jax.training.validation import Validator
 from vlm_jax.training.writers import VALIDATION, MetricWriter
 
@@ -55,7 +52,7 @@ def train(config: Config, workdir: str) -> int:
 def _train(config: Config, place: epath.Path, lock: WorkdirLock, ledger: Ledger) -> int:
     with PreemptionWatch() as watch:
         with ledger.phase("init"):
-            run = set_up(config, place, lock, ledger)
+            run = set_up(config, place, lock, ledger, ahead=True)
         with contextlib.closing(run.store), contextlib.closing(Loop(run, watch, ledger)) as loop:
             try:
                 code = loop.run_to_end()
@@ -72,16 +69,11 @@ class Loop:
 
     def __init__(self, run: Run, watch: PreemptionWatch, ledger: Ledger):
         self.run, self.watch, self.config, self.ledger = run, watch, run.config, ledger
-        shardings = state_shardings(run.mesh, run.abstract)
-        schedule = make_schedule(run.config.optim, run.config.train.steps)
-        self.step_fn: TrainStep = make_train_step(
-            run.model, run.tx, run.config, run.context, run.mesh, shardings, schedule
-        )
         self.validator = Validator(run)
         self.start = int(run.state.step)
         ledger.open(run.workdir, self.start, **run_facts(self.config))
         self.clock = StepClock(self.start, ledger, run.data.timings)
-        self._compiled = False
+        self._step: Any = None  # compiled for the first batch
         self.writer = MetricWriter(run.workdir, step=self.start, tensorboard=run.config.train.tensorboard)
         self.profiler = Profiler(run.workdir, self.start, run.config.train.profile_steps)
         self._told_of_broken = False
@@ -187,7 +179,7 @@ class Loop:
         distributed.at(f"step {step}")
         self.clock.working()
         self._compile(batch)
-        self.run.state, metrics = self.step_fn(self.run.state, batch)
+        self.run.state, metrics = self._step(self.run.state, batch)
         self.clock.dispatched()
         log = self._logs(step)
         if log or (jax.default_backend() == "cpu" and step % _CPU_AWAIT_EVERY == 0):
@@ -201,12 +193,12 @@ class Loop:
 
     def _compile(self, batch: Batch) -> None:
         """Compiles the step before its first call, so that compiling is timed apart and the program can be read."""
-        if self._compiled:
+        if self._step is not None:
             return
+        assert self.run.program is not None
         with self.clock.paused("compile") as facts:
-            self.step_fn = compiled = self.step_fn.lower(self.run.state, batch).compile()
-            facts |= compiled_facts(compiled, self.run.state)
-        self._compiled = True
+            self._step = self.run.program.compiled(batch)
+            facts |= compiled_facts(self._step, self.run.state)
 
     def _logs(self, step: int) -> bool:
         """Whether this step has a row; the same steps, however often the run was broken off."""

@@ -12,26 +12,26 @@ import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
-from vlm_jax.checkpoint.meta import Meta, read_meta, versions
-from vlm_jax.checkpoint.store import DIRECTORY, Store
+from vlm_jax.checkpoint.meta import Meta, versions
+from vlm_jax.checkpoint.store import Store
 from vlm_jax.config.schema import Config
-from vlm_jax.contract import LabelSpace
 from vlm_jax.data.pipeline import check_divides, data_shard
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.texts import train_descriptions
 from vlm_jax.decoding.grammar import clauses_of
 from vlm_jax.errors import UserError
-from vlm_jax.evaluation.apart import USED, groups_of
 from vlm_jax.models import build_model
 from vlm_jax.models.build import resolve_dtype, why_no_cudnn
 from vlm_jax.parallel import distributed
 from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.tasks import LossContext
 from vlm_jax.tasks.losses import class_balanced_weights, prior_log_odds
-from vlm_jax.text.tokenizer import MASK, Tokenizer
+from vlm_jax.text.tokenizer import MASK
 from vlm_jax.training.goodput import Ledger
 from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.optim import make_optimizer
+from vlm_jax.training.program import StepProgram, compiles_ahead
+from vlm_jax.training.provenance import describe_sources, open_data
 from vlm_jax.training.state import TrainState, abstract_state, fresh_state
 from vlm_jax.training.workdir import check_config, claim_workdir, last_good_step
 from vlm_jax.weights.init import initialise
@@ -53,6 +53,7 @@ class Run:
     state: TrainState
     store: Store
     fresh: Callable[[], TrainState] | None = None  # the state of a run's beginning, made anew
+    program: StepProgram | None = None  # None in systems that are fitted
     rollbacks: int = 0
     inherited: tuple[dict[str, Any], ...] = ()  # as in Meta
 
@@ -129,62 +130,6 @@ def where_it_runs(config: Config, mesh: Mesh) -> str:
     )
 
 
-def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
-    """`Meta.sources`. The fingerprints of one source's data sets are joined in the order of `data.path`."""
-    prints: dict[str, list[str]] = {}
-    for part, fingerprint in zip(data.parts, data.fingerprints, strict=True):
-        prints.setdefault(part.info.source, []).append(fingerprint)
-    groups = {split: groups_of(data, split) for split in USED}
-    return {
-        name: {
-            "world": info.world,
-            "simulator": info.simulator,
-            "licence": info.licence,
-            "fingerprint": "+".join(prints[name]),
-            "level": data.group_levels[name],
-            "groups": {split: groups[split][name] for split in USED},
-        }
-        for name, info in data.sources.items()
-    }
-
-
-def open_data(config: Config, workdir: epath.Path, start: int | None) -> RunData:
-    """The run's data; a resumed run keeps the tokenizer and the label names of its checkpoint, step `start`.
-
-    Raises:
-      UserError: the data are not those that the run was started with, or lack the labels that its tasks need.
-    """
-    if start is not None:
-        meta = read_meta(workdir / DIRECTORY / str(start))
-        data = RunData.open(config, Tokenizer.from_json(meta.tokenizer), LabelSpace(meta.labels))
-        check_same_data(data, meta)
-    else:
-        data = RunData.open(config)
-    if "landmarks" in config.tasks and not len(data.labels):
-        raise UserError(
-            "no landmarks in data.path: use configs/vlm.py:PRESET,tasks=describe+anticipate+report "
-            "or add a source with labels"
-        )
-    return data
-
-
-def check_same_data(data: RunData, meta: Meta) -> None:
-    """UserError where a data set is not the one that the checkpoint was trained with, wherever it lies now."""
-    sources = describe_sources(data)
-    if meta.sources and list(sources) != list(meta.sources):
-        raise UserError(
-            f"data.path holds {', '.join(sources)}, and the run was started with {', '.join(meta.sources)}: name the "
-            "same data sets in the same order, or use another --workdir"
-        )
-    for name, now in sources.items():
-        then = meta.sources.get(name, {})
-        if then.get("fingerprint", now["fingerprint"]) != now["fingerprint"]:
-            raise UserError(
-                f"data changed since the run started (source {name}): bring back the data set it was started with, "
-                "or use another --workdir"
-            )
-
-
 def loss_context(config: Config, data: RunData, model: Any) -> LossContext:
     """What is static about the losses of this run."""
     weights = odds = None
@@ -199,13 +144,21 @@ def loss_context(config: Config, data: RunData, model: Any) -> LossContext:
     )
 
 
-def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None, ledger: Ledger | None = None) -> Run:
+def set_up(
+    config: Config,
+    workdir: epath.Path,
+    lock: WorkdirLock | None = None,
+    ledger: Ledger | None = None,
+    *,
+    ahead: bool = False,
+) -> Run:
     """Builds the run and resumes from the last complete checkpoint, if there is one.
 
     The checkpoints are opened, and the work directory is written to, when nothing else can fail any more.
 
     Args:
       lock: of the work directory, taken here and released by the caller; without one, nobody is kept out.
+      ahead: for a caller that will step: the step compiles meanwhile, where it can.
     """
     if lock is not None:
         lock.take()
@@ -228,9 +181,12 @@ def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None,
 
     tx = tx_fn(abstract.params)
     context = loss_context(config, data, model)
+    program = StepProgram.of(config, model, tx, context, mesh, abstract, len(data.labels))
     say(*data.notices, where_it_runs(config, mesh))
     if config.model.attention == "cudnn" and (why := why_no_cudnn(config)):
         say(f"model.attention=cudnn needs a GPU and bfloat16, and {why}: attention goes without the fused kernel")
+    if ahead and compiles_ahead(config, start):
+        program.begin()
     state, inherited = begin() if start is None else (abstract, ())  # restored below
     store = Store(
         workdir,
@@ -239,7 +195,7 @@ def set_up(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None,
         every=config.checkpoint.every,
         window=config.guard.window,
     )
-    run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, lambda: begin()[0])
+    run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, lambda: begin()[0], program)
     run.inherited = inherited
     try:
         with (ledger or Ledger()).phase("restore"):
