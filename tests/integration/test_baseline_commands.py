@@ -61,10 +61,10 @@ CODER = {
 CNN = {"model.backbone.width_factor": "0.125", "model.backbone.depths": "1,1,1,1"}
 
 SYSTEMS: dict[str, Row] = {
-    "surgical_gpt": Row(f"{BASELINES}/surgical_gpt.py:tiny", GPT, exported=True),
+    "surgical_gpt": Row(f"{BASELINES}/surgical_gpt.py:tiny", GPT),
     "surgical_gpt_swin": Row(f"{BASELINES}/surgical_gpt.py:tiny", {**GPT, "model.gpt.vision": "swin_t"}, slow=True),
     "surgical_gpt_vit": Row(f"{BASELINES}/surgical_gpt.py:tiny", {**GPT, **VIT, "model.gpt.vision": "vit"}, slow=True),
-    "landmark_cnn": Row(f"{BASELINES}/landmark_cnn.py:tiny", CNN),
+    "landmark_cnn": Row(f"{BASELINES}/landmark_cnn.py:tiny", CNN, exported=True),
     "navigation_transformer": Row(f"{BASELINES}/navigation_seq2seq.py:tiny", SEQUENCE),
     "navigation_lstm": Row(f"{BASELINES}/navigation_seq2seq.py:lstm,tiny", SEQUENCE, slow=True),
     "navigation_encoder_decoder": Row(f"{BASELINES}/navigation_seq2seq.py:encoder_decoder,tiny", SEQUENCE, slow=True),

@@ -134,7 +134,6 @@ def short(toy_config):
 
 
 def test_a_poisonous_record_is_skipped_then_set_aside_for_good(short, tmp_path, said):
-    """And a run that is killed right after going back ends with the same bits."""
     config = short()
     data = RunData.open(config)
     bad = data.rows_of_batch(5)[0]
@@ -147,6 +146,15 @@ def test_a_poisonous_record_is_skipped_then_set_aside_for_good(short, tmp_path, 
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(end.params))
         assert any("update skipped" in line and uid in line for line in said)
         assert any(line.startswith("WARNING: 2 updates were skipped") and uid in line for line in said)
+
+
+@pytest.mark.slow
+def test_killed_right_after_going_back_it_ends_with_the_same_bits(short, tmp_path):
+    config = short()
+    bad = RunData.open(config).rows_of_batch(5)[0]
+    with poisoned([bad], np.nan):
+        assert train(config, str(tmp_path / "whole")) == 0
+        end = restore_for_inference(tmp_path / "whole", "last")
 
         class Killed(Exception):
             pass

@@ -187,7 +187,7 @@ def test_a_bad_data_path_leaves_the_work_directory_free(toy_path, tmp_path, caps
 
     def words(path: Path) -> list[str]:
         argv = ["train", "--config", "configs/vlm.py:micro,tasks=landmarks", "--workdir", str(tmp_path / "run")]
-        settings = {"data.path": path, "data.split": "kfold:3:0", "train.steps": 4, "train.tensorboard": "false"}
+        settings = {"data.path": path, "data.split": "kfold:3:0", "train.steps": 1, "train.tensorboard": "false"}
         return argv + [f"--config.{key}={value}" for key, value in settings.items()]
 
     wrong = subprocess.run(

@@ -94,7 +94,9 @@ def test_learned_weights_move_and_enter_the_loss(toy_config, tmp_path):
 
 
 def test_average_follows_the_parameters(toy_config, tmp_path):
-    run = _run(toy_config(("optim.ema", "0.9"), ("optim.lr", "0.01"), ("optim.warmup_steps", "0")), tmp_path)
+    run = _run(
+        toy_config(("optim.ema", "0.9"), ("optim.lr", "0.01"), ("optim.warmup_steps", "0"), labels=True), tmp_path
+    )
     start = _flat(jax.device_get(run.state.ema))
     state, _ = _steps(run, 1)
     name = "landmark_head/linear/kernel"
