@@ -65,7 +65,7 @@ def test_train_then_resume_ends_with_the_same_bits(toy_config, tmp_path):
 
 
 def test_validation_and_best(toy_config, tmp_path):
-    config = toy_config(STEPS, ("checkpoint.every", "2"), ("eval.every", "1"))
+    config = toy_config(STEPS, ("checkpoint.every", "2"), ("eval.every", "1"), labels=True)
     assert train(config, str(tmp_path)) == 0
     rows = [row for row in _rows(tmp_path) if "validation/loss" in row]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
@@ -152,10 +152,10 @@ def test_a_directory_that_is_not_there_or_has_no_locks_is_nobodys(tmp_path, monk
 
 
 def test_a_checkpoint_of_another_shape_is_refused(toy_config, tmp_path):
-    assert train(toy_config(STEPS), str(tmp_path)) == 0
+    assert train(toy_config(STEPS, labels=True), str(tmp_path)) == 0
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match="mlp/up/kernel is"):
-        train(toy_config(STEPS, ("model.decoder.mlp", "48")), str(tmp_path))
+        train(toy_config(STEPS, ("model.image_encoder.mlp", "48"), labels=True), str(tmp_path))
 
 
 def test_sigterm_is_noticed_and_handlers_return():
