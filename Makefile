@@ -9,7 +9,7 @@ PYTEST_FLAGS ?=
 # Of pyproject.toml: `make setup EXTRA=gpu`, `make demo EXTRA=gpu`, `make test EXTRA=gpu`.
 EXTRA ?=
 
-.PHONY: help setup setup-dev demo lint test test-slow format bench-check reference clean
+.PHONY: help setup setup-dev demo lint style test test-slow format bench-check reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,7 +46,6 @@ demo: .venv/.demo.stamp  ## simulate, train, evaluate, predict on this machine (
 lint: style  ## ruff, the rooms, pyright
 	$(BIN)/pyright
 
-.PHONY: style
 style: .venv/.dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,10 +56,10 @@ style: .venv/.dev.stamp
 # Types are checked beside the tests: pyright takes one core for most of a minute. The closing line of pytest comes last.
 test: style  ## all checks and the default tests, with branch coverage
 	@mkdir -p .pytest_cache
-	$(BIN)/pyright > .pytest_cache/types & types=$$!; \
+	$(BIN)/pyright > .pytest_cache/types & types=$$!; failed=0; \
 	$(BIN)/python -m slipcover --branch --source vlm_jax --json --out .coverage.json -m pytest \
-	  -n 2 --dist worksteal --durations 25 --durations-min 5 $(PYTEST_FLAGS) | tee .pytest_cache/said; \
-	wait $$types || { cat .pytest_cache/types; exit 1; }
+	  -n 2 --dist worksteal --durations 25 --durations-min 5 $(PYTEST_FLAGS) | tee .pytest_cache/said || failed=$$?; \
+	wait $$types || { cat .pytest_cache/types; failed=1; }; exit $$failed
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered --fail-under 90
 	@tail -n 1 .pytest_cache/said
 

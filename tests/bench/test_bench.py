@@ -48,10 +48,10 @@ def test_a_scan_counts_as_often_as_it_runs_and_a_branch_once():
     assert flops.count(jax.jit(lambda x: jax.jit(jnp.matmul)(x, x)), a) == once
 
 
-def test_a_step_gets_no_credit_for_rematerialisation():
-    labels = f"{MICRO},tasks=landmarks"
-    plain = make_trial(load_config(labels, [("train.batch_size", "4")]))
-    again = load_config(labels, [("train.batch_size", "4"), ("model.remat", "true"), ("model.scan_layers", "true")])
+@pytest.mark.parametrize("spec", [f"{MICRO},tasks=landmarks", pytest.param(MICRO, marks=pytest.mark.slow)])
+def test_a_step_gets_no_credit_for_rematerialisation(spec):
+    plain = make_trial(load_config(spec, [("train.batch_size", "4")]))
+    again = load_config(spec, [("train.batch_size", "4"), ("model.remat", "true"), ("model.scan_layers", "true")])
     counted = plain.flops(train=True)
     assert make_trial(again).flops(train=True) == counted
     assert 2.5 < counted / plain.flops(train=False) < 3.2

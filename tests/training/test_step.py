@@ -13,9 +13,8 @@ from etils import epath
 from vlm_jax.config.schema import LossConfig
 from vlm_jax.parallel.partition import param_name
 from vlm_jax.training import step as step_module
-from vlm_jax.training.optim import make_schedule
 from vlm_jax.training.run import Run, set_up
-from vlm_jax.training.state import state_shardings, update_ema
+from vlm_jax.training.state import update_ema
 
 STILL = (
     ("augment.rotate", "0"),
@@ -33,13 +32,11 @@ def _run(config, tmp_path) -> Run:
 
 
 def _steps(run: Run, n: int = 2):
-    schedule = make_schedule(run.config.optim, run.config.train.steps)
-    shardings = state_shardings(run.mesh, run.abstract)
-    fn = step_module.make_train_step(run.model, run.tx, run.config, run.context, run.mesh, shardings, schedule)
+    assert run.program is not None
     state, history = run.state, []
     with jax.set_mesh(run.mesh):
         for batch, _ in zip(run.data.train_batches(run.mesh), range(n), strict=False):
-            state, metrics = fn(state, batch)
+            state, metrics = run.program.step(state, batch)
             history.append(jax.device_get(metrics))
     return state, history
 

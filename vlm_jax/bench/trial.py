@@ -21,10 +21,10 @@ from vlm_jax.parallel.mesh import make_mesh
 from vlm_jax.parallel.partition import batch_sharding
 from vlm_jax.tasks import LossContext
 from vlm_jax.training.inspection import DEFAULT_LANDMARKS
-from vlm_jax.training.optim import make_optimizer, make_schedule
-from vlm_jax.training.program import abstract_batch
-from vlm_jax.training.state import TrainState, abstract_state, fresh_state, state_shardings
-from vlm_jax.training.step import make_loss, make_train_step
+from vlm_jax.training.optim import make_optimizer
+from vlm_jax.training.program import StepProgram, abstract_batch
+from vlm_jax.training.state import TrainState, abstract_state, fresh_state
+from vlm_jax.training.step import make_loss
 
 
 @dataclass
@@ -61,9 +61,8 @@ class Trial:
         """The step that training runs, compiled once."""
         config = self.config
         tx = make_optimizer(config, self.abstract.params)
-        schedule = make_schedule(config.optim, config.train.steps)
-        shardings = state_shardings(self.mesh, self.abstract)
-        return make_train_step(self.model, tx, config, self.context, self.mesh, shardings, schedule)
+        mesh, abstract = self.mesh, self.abstract
+        return StepProgram.of(config, self.model, tx, self.context, mesh, abstract, self.n_landmarks).step
 
     @cached_property
     def forward(self) -> Callable[..., Any]:

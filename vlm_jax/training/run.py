@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,14 +119,37 @@ def say(*lines: str) -> None:
         print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
-def where_it_runs(config: Config, mesh: Mesh) -> str:
-    """One line: a GPU that JAX does not see would else cost a night."""
+def where_it_runs(config: Config, mesh: Mesh) -> Iterator[str]:
+    """A line or two: a GPU that JAX does not see would else cost a night."""
     device = mesh.devices.flat[0]
     kind = "" if device.device_kind.lower() == device.platform else f" ({device.device_kind})"
     hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return (
+    yield (
         f"training on {mesh.size} {device.platform.upper()} device{'s' if mesh.size > 1 else ''}{kind}{hosts}, "
         f"activations in {resolve_dtype(config.model.dtype)}"
+    )
+    if config.model.attention == "cudnn" and (why := why_no_cudnn(config)):
+        yield f"model.attention=cudnn needs a GPU and bfloat16, and {why}: attention goes without the fused kernel"
+
+
+def make_checked_mesh(config: Config) -> Mesh:
+    """The run's mesh.
+
+    Raises:
+      UserError: batches do not divide among it, or it cannot be; nothing has been written yet.
+    """
+    mesh = make_mesh(config.parallel)
+    check_divides(mesh, config.train.batch_size, "train.batch_size")
+    check_divides(mesh, config.eval.batch_size, "eval.batch_size")
+    data_shard(mesh, jax.process_index())  # refuses tensor across hosts
+    return mesh
+
+
+def open_store(config: Config, workdir: epath.Path) -> Store:
+    """The run's checkpoints, kept as its configuration says."""
+    kept = config.checkpoint
+    return Store(
+        workdir, keep_last=kept.keep_last, keep_best=kept.keep_best, every=kept.every, window=config.guard.window
     )
 
 
@@ -163,10 +186,7 @@ def set_up(
     if lock is not None:
         lock.take()
     check_config(config, workdir)
-    mesh = make_mesh(config.parallel)
-    check_divides(mesh, config.train.batch_size, "train.batch_size")
-    check_divides(mesh, config.eval.batch_size, "eval.batch_size")
-    data_shard(mesh, jax.process_index())  # refuses tensor across hosts before anything is written
+    mesh = make_checked_mesh(config)
     start = last_good_step(workdir)
     data = open_data(config, workdir, start)
     model = build_model(config, len(data.labels), data.tokenizer.size)
@@ -182,19 +202,11 @@ def set_up(
     tx = tx_fn(abstract.params)
     context = loss_context(config, data, model)
     program = StepProgram.of(config, model, tx, context, mesh, abstract, len(data.labels))
-    say(*data.notices, where_it_runs(config, mesh))
-    if config.model.attention == "cudnn" and (why := why_no_cudnn(config)):
-        say(f"model.attention=cudnn needs a GPU and bfloat16, and {why}: attention goes without the fused kernel")
+    say(*data.notices, *where_it_runs(config, mesh))
     if ahead and compiles_ahead(config, start):
         program.begin()
     state, inherited = begin() if start is None else (abstract, ())  # restored below
-    store = Store(
-        workdir,
-        keep_last=config.checkpoint.keep_last,
-        keep_best=config.checkpoint.keep_best,
-        every=config.checkpoint.every,
-        window=config.guard.window,
-    )
+    store = open_store(config, workdir)
     run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, lambda: begin()[0], program)
     run.inherited = inherited
     try:
