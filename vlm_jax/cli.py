@@ -46,6 +46,16 @@ COMMANDS: dict[str, str] = {
 """Command -> the module that is it."""
 
 _GO_ON = ("demo", "data simulate", "data build", "data information", "study")  # training is preempted, and says so
+_LESS_TO_TRAIN = (
+    "make --config.train.batch_size or --config.eval.batch_size smaller, raise --config.optim.accumulate, or set "
+    "--config.model.remat=true"
+)
+_LESS_MEMORY = {
+    **dict.fromkeys(("demo", "train", "bench", "doctor", "inspect"), _LESS_TO_TRAIN),
+    "evaluate": "make --config.eval.batch_size smaller",
+    "predict": "give a smaller --batch_size",
+    "study": "make train.batch_size or eval.batch_size smaller in the study's settings",
+}
 _PREFIX = "--config."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -71,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # the last handler before the shell: a full disk is a line, a bug its traceback
-        message = _machine_fault(error)
+        message = _machine_fault(error, argv[0])
         if message is None:
             traceback.print_exc()
             return 1
@@ -205,17 +215,14 @@ def _overview(prefix: str = "") -> str:
     return "\n".join([*head, f"usage: vlm-jax {prefix}COMMAND ...", "", *rows, *tail])
 
 
-def _machine_fault(error: BaseException) -> str | None:
+def _machine_fault(error: BaseException, command: str) -> str | None:
     """One line where the machine failed (memory, a full disk, no permission), anywhere in the chain of causes."""
     seen: BaseException | None = error
     while seen is not None:
         number = seen.errno if isinstance(seen, OSError) else None
         where = f" at '{seen.filename}'" if isinstance(seen, OSError) and seen.filename else ""
         if is_out_of_memory(seen):
-            return (
-                "out of memory: make --config.train.batch_size or --config.eval.batch_size smaller, raise "
-                "--config.optim.accumulate, or set --config.model.remat=true"
-            )
+            return f"out of memory: {_LESS_MEMORY.get(command, 'end other programs, or take a larger machine')}"
         if number in _FULL or "No space left on device" in str(seen):
             return f"the disk is full{where}: free some space, then run the same command again"
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -128,6 +128,23 @@ def test_what_a_person_can_mend_is_one_line(command, capsys, error, code, says):
     assert says in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("train", "--config.optim.accumulate"),
+        ("predict", "smaller --batch_size"),
+        ("evaluate", "--config.eval.batch_size smaller"),
+        ("probe", "larger machine"),
+    ],
+)
+def test_out_of_memory_names_what_the_command_takes(command, monkeypatch, capsys, name, says):
+    monkeypatch.setitem(cli.COMMANDS, name, "tests_probe_command")
+    command.run = _raises(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"))
+    assert cli.main([name]) == 1
+    err = capsys.readouterr().err
+    assert "error: out of memory: " in err and says in err and ("accumulate" in err) == (name == "train")
+
+
 def test_a_full_disk_behind_another_error_is_still_a_full_disk(command, capsys):
     def run(args):
         try:

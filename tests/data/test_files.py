@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from vlm_jax.contract import Video
-from vlm_jax.data.files import alone_in
+from vlm_jax.data.files import alone_in, files_below
 from vlm_jax.data.store import open_dataset, write_dataset
 from vlm_jax.data.tables import dump_rows, read_rows
 from vlm_jax.errors import EnvironmentFault, UserError
@@ -104,3 +104,30 @@ def test_line_separators_within_a_text_end_no_row(tmp_path):
     rows = (Video(id="a\u2028b\u0085c", procedure="p", fps=5.0), Video(id="d", procedure="p", fps=5.0))
     path.write_bytes(b"\xef\xbb\xbf" + dump_rows(rows).replace(b"\n", b"\r\n"))
     assert read_rows(path, Video) == rows
+
+
+def test_files_below_follows_links_and_leaves_out_what_systems_keep(tmp_path):
+    for name in ("case/1.jpg", "case/._1.jpg", "case/@eaDir/1.jpg", ".trash/2.jpg", "notes.txt"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    (tmp_path / "nas").mkdir()
+    (tmp_path / "nas/3.jpg").write_text("3")
+    (tmp_path / "in/linked").symlink_to(tmp_path / "nas")
+    (tmp_path / "nas/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    found = files_below(tmp_path / "in", lambda path: path.suffix == ".jpg")
+    assert [p.relative_to(tmp_path / "in").as_posix() for p in found] == ["case/1.jpg", "linked/3.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_folder(tmp_path, monkeypatch):
+    (tmp_path / "case").mkdir()
+    scan = os.scandir
+
+    def guarded(path):
+        if os.fspath(path).endswith("case"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(UserError, match=r"case' can't be read .Permission denied"):
+        files_below(tmp_path)

@@ -67,6 +67,19 @@ def test_a_note_with_line_breaks_of_its_own(end):
     assert note_text.joined_lines("") == "" and note_text.joined_lines("One line.") == "One line."
 
 
+def test_sentences_and_headings_that_begin_with_an_umlaut():
+    told = (
+        "DIAGNOSE: ,Polyposis. ,ÖFFNUNG DER SIEBBEINZELLEN: ,Der Tubus wurde gelegt. Über die Nase wurde die Optik "
+        "geführt.Ödematöse Schleimhaut wurde abgetragen."
+    )
+    assert [section.header for section in note_text.sections(told)] == ["", "DIAGNOSE", "ÖFFNUNG DER SIEBBEINZELLEN"]
+    assert note_text.operative_sentences(told) == [
+        "Der Tubus wurde gelegt.",
+        "Über die Nase wurde die Optik geführt.",
+        "Ödematöse Schleimhaut wurde abgetragen.",
+    ]
+
+
 def test_notes_without_an_operative_part_are_counted(notes, tmp_path, capsys):
     operative_notes.build(notes, tmp_path / "d")
     assert "1 of 3 notes have no operative part: left out" in capsys.readouterr().err
@@ -164,7 +177,10 @@ def test_note_rows(notes, tmp_path):
 @pytest.mark.parametrize(
     "line, message",
     [("{", "line 1 is not a note"), ('{"text": "x"}', "line 1 is not a note"), ("[]", "not a note"),
-     ('{"note_ids": [1], "text": "x"}', "should be strings"), ('{"note_ids": [], "text": "x"}', "not a note")],
+     ('{"note_ids": [1], "text": "x"}', "should be a list of strings"),
+     ('{"note_ids": "case-001", "text": "x"}', "should be a list of strings"),
+     ('{"note_ids": ["n"], "text": "\\ud83d"}', "half of a character"),
+     ('{"note_ids": [], "text": "x"}', "not a note")],
 )  # fmt: skip
 def test_bad_notes_are_named(tmp_path, line, message):
     lines(tmp_path / "in/a.jsonl", line)

@@ -38,6 +38,18 @@ def test_the_adapter_of_the_documentation(repository, toy, tmp_path):
     assert dataset.read_image(5) == (root / "ben/1.jpg").read_bytes()
     assert cli.main(["data", "check", str(tmp_path / "d")]) == 0
 
+    excel = "\r\n".join(lines).replace(",", ";").replace("1", "1.0").replace("/1.0", "/1")
+    (root / "labels.csv").write_text(excel, encoding="utf-8-sig")
+    adapter.build(root, tmp_path / "d", progress=False)  # the same table: the same data set
+
+    for text in ("", "file,septum\nanna/0.jpg,1", "image,septum\n0.jpg,1", "image,septum\nanna/77.jpg,1", "image,a"):
+        (root / "labels.csv").write_text(text)
+        with pytest.raises(UserError, match=r"labels.csv"):
+            adapter.build(root, tmp_path / "e", progress=False)
+    (root / "labels.csv").write_text("image,größe\nanna/0.jpg,1", encoding="cp1252")
+    with pytest.raises(UserError, match="save the table as CSV UTF-8"):
+        adapter.build(root, tmp_path / "e", progress=False)
+
     (root / "labels.csv").write_text("\n".join(lines).replace("anna/0.jpg,1,0", "anna/0.jpg,0,0"))
     with pytest.raises(UserError, match="holds another data set"):
         adapter.build(root, tmp_path / "d", progress=False)

@@ -61,7 +61,7 @@ def test_a_folder_becomes_a_data_set_without_labels(frames, tmp_path):
 
 
 def test_videos_by_folder_and_by_name(tmp_path):
-    for name in ("x/one/0001.png", "x/one/0002.png", "x/two/clip_7.png"):
+    for name in ("x/one/0001.png", "x/one/0002.tif", "x/two/clip_7.bmp"):
         write(tmp_path / name)
     assert {name: list(found) for name, found in find_videos(tmp_path / "x").items()} == {
         "one": [1, 2],
@@ -80,6 +80,9 @@ def test_bad_folders_are_refused_by_name(tmp_path):
     write(tmp_path / "b" / "v_frame_01.jpg")
     with pytest.raises(UserError, match="the same frame"):
         find_videos(tmp_path / "b")
+    write(tmp_path / "e" / "1753968000123456789.jpg")
+    with pytest.raises(UserError, match="number of its frame is too large"):
+        find_videos(tmp_path / "e")
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "v-1.jpg").write_bytes(b"\xff\xd8 torn")
     with pytest.raises(UserError, match=r"v-1.jpg"):

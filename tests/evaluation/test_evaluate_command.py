@@ -52,6 +52,31 @@ def test_other_data_and_another_place(workdir, data_paths, tmp_path, capsys):
     assert (tmp_path / "there" / "report.html").is_file() and not (path / "eval").exists()
 
 
+def test_rules_of_sources_that_are_not_given_are_for_nobody(workdir, data_paths, echo, monkeypatch, tmp_path, capsys):
+    path, _ = workdir
+    data = dataclasses.replace(echo.config.data, split="toy=kfold:2:0,notes=kfold:2:0", group_by="toy=patient")
+    monkeypatch.setattr(echo, "config", dataclasses.replace(echo.config, data=data))
+    arguments = ["evaluate", "--workdir", str(path), "--data", str(data_paths[1]), "--out", str(tmp_path / "there")]
+    assert cli.main(arguments) == 2
+    assert "unknown source 'toy'" in capsys.readouterr().err, "of a source that was not trained on"
+    echo.meta["sources"] = {"toy": {}, "notes": {}}
+    assert cli.main([*arguments, "--json"]) == 0
+    assert {k.split("/")[0] for k in json.loads(capsys.readouterr().out)} == {"notes"}
+
+
+def test_other_data_that_the_runs_rule_does_not_fit_can_be_scored_whole(workdir, other_site, capsys):
+    path, _ = workdir
+    assert cli.main(["evaluate", "--workdir", str(path), "--data", other_site("p101")]) == 2
+    assert "there is one: " in (said := capsys.readouterr().err) and "score other data whole, use --split all" in said
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_scored(workdir, monkeypatch, echo, capsys):
+    path, _ = workdir
+    monkeypatch.setattr("os.access", lambda place, mode: False)
+    assert cli.main(["evaluate", "--workdir", str(path)]) == 2
+    assert f"no permission to write in '{path}'" in capsys.readouterr().err and not echo.batches
+
+
 def test_data_of_another_site_are_scored_whole_beside_what_the_training_data_teach(workdir, other_site, tmp_path):
     path, _ = workdir
     words = ["evaluate", "--checkpoint", str(path), "--data", other_site("p101", "p102"), "--split", "all"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
@@ -124,6 +125,19 @@ def test_predict_on_stdout(workdir, folder, capsys, monkeypatch, loaded):
     said = capsys.readouterr()
     assert [json.loads(line)["report"] for line in said.out.splitlines()] == [None, None, None]
     assert "predict 3/3" in said.err
+
+
+def test_a_model_of_several_frames_says_where_it_is_given_one(workdir, folder, echo, capsys, monkeypatch):
+    system = echo()
+    system.config = dataclasses.replace(system.config, data=dataclasses.replace(system.config.data, frames=3))
+    monkeypatch.setattr("vlm_jax.inference.load.load", lambda *_: Predictor(system))
+    rows = folder / "rows.jsonl"
+    rows.write_text('{"image": "b.png", "before": ["a.png"]}')
+    assert main(["predict", "--checkpoint", str(workdir), str(folder), str(rows)]) == 0
+    said = capsys.readouterr().err
+    assert "the model sees 3 frames; 3 of 4 inputs name none before theirs" in said
+    assert main(["predict", "--checkpoint", str(workdir), str(rows)]) == 0
+    assert "the model sees" not in capsys.readouterr().err
 
 
 def test_predict_with_a_bad_image_writes_nothing(workdir, folder, bad_images, tmp_path, capsys, monkeypatch, loaded):

@@ -216,6 +216,8 @@ def test_damage_on_disk_is_refused(tmp_path):
 def test_vocabulary_files(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\nnose\n##s\n")
     assert vocabulary.tokens_of(vocabulary.read(tmp_path)) == ("[PAD]", "[UNK]", "nose", "##s")
+    lower = [json.loads(vocabulary.from_lines(["[UNK]", word]))["normalizer"]["lowercase"] for word in ("nose", "Nose")]
+    assert lower == [True, False], "cased words stay as they are"
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0, "b": 2}}}))
     assert vocabulary.tokens_of(vocabulary.read(tmp_path)) == ("a", "", "b")
     with pytest.raises(UserError, match="cannot read the vocabulary"):

@@ -17,6 +17,7 @@ from vlm_jax.cli import main
 from vlm_jax.commands.weights_import import HELP
 from vlm_jax.weights.layouts import LAYOUTS
 from vlm_jax.weights.store import read_imported
+from vlm_jax.weights.vocabulary import tokens_of
 
 
 def _load(name):
@@ -58,6 +59,17 @@ def test_what_fits_is_imported_and_verified(tmp_path, capsys):
     np.testing.assert_array_equal(query[:, 0], fuzzing.ARRAYS[QUERY].T)
     assert main(["weights", "verify", str(tmp_path / "out")]) == 0
     assert "imported weights, text_encoder from layout bert" in capsys.readouterr().out
+
+
+def test_a_vocab_txt_beside_the_input_is_taken(tmp_path):
+    run_import(tmp_path, fuzzing.ARRAYS)
+    (tmp_path / "source" / "tokenizer.json").unlink()
+    (tmp_path / "source" / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", *"abcdefg"]) + "\n")
+    words = ["--layout", "bert", "--input", str(tmp_path / "source"), "--out", str(tmp_path / "two"), "--heads", "1"]
+    assert main(["weights", "import", *words]) == 0
+    imported = read_imported(tmp_path / "two")
+    assert imported.tokenizer_json is not None
+    assert tokens_of(imported.tokenizer_json) == ("[PAD]", "[UNK]", *"abcdefg")
 
 
 def _renamed(name, new):

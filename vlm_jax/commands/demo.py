@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             from vlm_jax.inference.examples import write_examples
 
             write_examples(workdir, N_FRAMES)
-        print(f"\n$ vlm-jax {' '.join(argv)}", file=sys.stderr, flush=True)
+        print(f"\n$ vlm-jax {shlex.join(argv)}", file=sys.stderr, flush=True)
         code: int | None = None
         try:
             code = args.run_command(argv)

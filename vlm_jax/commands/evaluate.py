@@ -75,11 +75,18 @@ def run(args: argparse.Namespace) -> int:
 def _data(system: Any, paths: str | None, whole: bool) -> Any:
     """The data of the training run, or other data sets: under the same rules, or whole."""
     from vlm_jax.data.run_data import RunData
+    from vlm_jax.errors import UserError
 
-    config = system.config
-    if paths:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=tuple(paths.split(","))))
-    return RunData.open(config, system.tokenizer, system.labels, whole=whole)
+    config, known = system.config, system.meta.get("sources", {})
+    if not paths:
+        return RunData.open(config, system.tokenizer, system.labels, whole=whole)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=tuple(paths.split(","))))
+    try:
+        return RunData.open(config, system.tokenizer, system.labels, whole=whole, trained_on=known)
+    except UserError as error:
+        if str(error).startswith("data.split"):  # of the checkpoint: nothing that can be changed here
+            raise UserError(f"by the run's own rule: {error}; to score other data whole, use --split all") from error
+        raise
 
 
 def _reference(system: Any, data: Any) -> Any:

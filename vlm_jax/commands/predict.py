@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="work directory, one step's directory, or an export"
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT",
-                        help="image, folder, or .jsonl of {image, keyword, context, previous, current}")  # fmt: skip
+    of = "{image, before, keyword, context, previous, current}"
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=f"image, folder, or .jsonl of {of}")
     for name, text in TEXT_FLAGS.items():
         parser.add_argument(f"--{name}", metavar="TEXT", help=text)
     parser.add_argument("--step", default="best", metavar="N|best|last", help="which checkpoint (default: best)")
@@ -56,6 +56,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out '{args.out}' is remote: predictions are written to a local file; copy it afterwards")
     requests = collect(args.inputs, {name: getattr(args, name) for name in TEXTS})
     predictor = load(checkpoint, args.step, args.dtype, args.batch_size, args.overrides)
+    if (frames := predictor.system.config.data.frames) > 1 and (n := sum(not r.before for r in requests)):
+        print(
+            f"the model sees {frames} frames; {n} of {len(requests)} inputs name none before theirs and are answered "
+            'as the first of a video: name them by "before" in a .jsonl (docs/inference.md)',
+            file=sys.stderr,
+        )
     bad: list[str] = []
     on_bad = (lambda _, error: bad.append(str(error))) if args.skip_bad else None
     written = 0

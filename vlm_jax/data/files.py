@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,35 @@ def digest_of_files(root: Path, paths: Iterable[Path]) -> str:
         except UnicodeEncodeError:
             raise UserError(f"the file name {name!a} is not UTF-8: rename it, and run the same command again") from None
     return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def files_below(root: Path, wanted: Callable[[Path], bool] = lambda _: True) -> list[Path]:
+    """The files in a folder and in all below it that are wanted, in the order of their paths.
+
+    Links to folders are followed, each folder once. What begins with a full stop, and folders that begin with `@`, are
+    left out: there systems and file servers keep their own copies (`._0001.jpg`, `@eaDir`).
+
+    Raises:
+      UserError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"folder '{error.filename}' can't be read ({error.strerror}): change its permissions, or move it"
+        )
+
+    found: list[Path] = []
+    seen = set[str]()
+    for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name[0] not in ".@")
+        files = (Path(place, name) for name in names if name[0] != ".")
+        found += [path for path in files if wanted(path) and path.is_file()]
+    return sorted(found)
 
 
 _MACHINE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EMFILE, errno.ENFILE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -74,6 +74,7 @@ class RunData:
         labels: LabelSpace | None = None,
         *,
         whole: bool = False,
+        trained_on: Iterable[str] = (),
     ) -> RunData:
         """Opens, joins and splits the data sets of `config.data.path`.
 
@@ -82,6 +83,7 @@ class RunData:
           tokenizer: a checkpoint's; by default `data.tokenizer`, or one trained on the training texts.
           labels: a checkpoint's; a data set's label that is not among them is left out, with a notice.
           whole: no record trains, validates or tests, whatever `data.split` says: to score all of them.
+          trained_on: sources that `data.split` may have rules for though `data.path` lacks them.
 
         Raises:
           UserError: a data set, a split rule or a tokenizer that cannot be used.
@@ -94,7 +96,7 @@ class RunData:
         parts = [build_records(dataset, config.data, unit) for dataset in datasets]
         if empty := [str(d.path) for d, part in zip(datasets, parts, strict=True) if not len(part)]:
             raise UserError(f"data.path: '{empty[0]}' {NOTHING[unit]}")
-        splits = unsplit(parts) if whole else split_sources(parts, config)
+        splits = unsplit(parts) if whole else split_sources(parts, config, set(trained_on) - set(sources))
         table = RecordTable(parts, [s.groups for s in splits])
         notices = list(dict.fromkeys(n for some in (*splits, *parts) for n in some.notices))
         own = LabelSpace.union({name: info.labels for name, info in sources.items()})

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,18 +32,18 @@ _KFOLD = re.compile(r"(\d+):(\d+)")
 # --- Reading the rules -----------------------------------------------------------------------------------------------
 
 
-def per_source(text: str, sources: Sequence[str], key: str) -> dict[str, str]:
-    """`rule`, or `source=rule,source=rule` (a bare rule among them is for all others), as {source: rule or ''}."""
+def per_source(text: str, sources: Sequence[str], key: str, absent: Collection[str] = ()) -> dict[str, str]:
+    """`rule`, or `source=rule,...` (a bare rule among them is for all others; others may be `absent`), by source."""
     default = ""
     named: dict[str, str] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         source, equals, rule = part.partition("=")
         if not equals or not re.fullmatch(r"[\w-]+", source):
             default = part
-        elif source not in sources:
-            raise UserError(f"{key}: unknown source '{source}'{_hint(source, sources)}; data.path has {_list(sources)}")
-        else:
+        elif source in sources:
             named[source] = rule
+        elif source not in absent:
+            raise UserError(f"{key}: unknown source '{source}'{_hint(source, sources)}; data.path has {_list(sources)}")
     return {source: named.get(source, default) for source in sources}
 
 
@@ -88,7 +88,7 @@ def read_list(path: str, *, key: str = "data.split", apart: bool = True) -> dict
     """{split: ids} of a list file that the setting `key` names; UserError if an id stands in two splits, unless that is
     not asked for."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{key}: cannot read the list file '{path}'; check its path") from None
     except json.JSONDecodeError as error:
@@ -147,9 +147,10 @@ def split_groups(
 
 def _fold(shuffled: Sequence[str], rule: Rule, what: str) -> dict[SplitName, list[str]]:
     if rule.n > len(shuffled):
+        n = len(shuffled)
+        there, fits = (f"are {n}", f"kfold:{n}:I, loo:ID, or ") if n > 1 else ("is one", "")
         raise UserError(
-            f"data.split={rule.text} needs {rule.n} {what}, there are {len(shuffled)}: "
-            f"take kfold:{max(2, len(shuffled))}:I, loo:ID, or a finer data.group_by"
+            f"data.split={rule.text} needs {rule.n} {what}, there {there}: take {fits}a finer data.group_by"
         )
     return {"test": [str(g) for g in np.array_split(np.array(shuffled), rule.n)[rule.fold]]}
 
@@ -258,11 +259,11 @@ def _cut_validation(records: SourceRecords, codes: np.ndarray, fraction: float, 
 # --- All sources of a run --------------------------------------------------------------------------------------------
 
 
-def split_sources(parts: Sequence[SourceRecords], config: Config) -> list[SourceSplit]:
-    """Splits every data set by the rule of its source."""
+def split_sources(parts: Sequence[SourceRecords], config: Config, absent: Collection[str] = ()) -> list[SourceSplit]:
+    """Splits every data set by the rule of its source; rules may also be of sources known to be absent."""
     names = list(dict.fromkeys(part.info.source for part in parts))
-    texts = per_source(config.data.split, names, "data.split")
-    levels = per_source(config.data.group_by, names, "data.group_by")
+    texts = per_source(config.data.split, names, "data.split", absent)
+    levels = per_source(config.data.group_by, names, "data.group_by", absent)
     if missing := [name for name in names if not texts[name]]:
         raise UserError(f"data.split gives no rule for source '{missing[0]}'; add {missing[0]}=kfold:N:I, loo or list")
     rules = {text: Rule.parse(text) for text in set(texts.values())}
@@ -276,7 +277,7 @@ def split_sources(parts: Sequence[SourceRecords], config: Config) -> list[Source
         )
         for part in parts
     ]
-    for text, rule in rules.items():
+    for text, rule in rules.items() if not absent else ():
         chosen = [s for p, s in zip(parts, splits, strict=True) if texts[p.info.source] == text]
         check_ids(rule, {group for split in chosen for group in split.groups.tolist()})
     _check_apart(parts, splits)

@@ -167,8 +167,8 @@ def _begin(directory: Path, arguments: dict[str, Any]) -> bool:
             if stored != arguments:
                 changed = [key for key in arguments if stored[key] != arguments[key]]
                 raise UserError(
-                    f"'{directory}' holds another data set ({', '.join(changed)} differ): choose another "
-                    "--out, or remove it first"
+                    f"'{directory}' holds another data set ({', '.join(changed)} differ): take another "
+                    "directory, or remove this one first"
                 )
     if finished.is_file():
         shutil.rmtree(directory / BUILD, ignore_errors=True)  # cut off between the last rename and the tidying

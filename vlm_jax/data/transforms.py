@@ -14,6 +14,9 @@ from PIL import Image, UnidentifiedImageError
 from vlm_jax.data.files import machine_fault
 from vlm_jax.errors import EnvironmentFault, UserError
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Of the files that are taken for images."""
+
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # what Pillow refuses in other formats
@@ -21,6 +24,11 @@ _TOO_MANY = "far too many pixels for an endoscopic image; scale it down"
 _MEND = "convert it to 8-bit RGB (JPEG or PNG)"
 
 cv2.setNumThreads(1)  # the pipeline has its own threads; OpenCV's on top of them only fight for the same cores
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is an image."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def decode_image(source: bytes | str | Path, size: int, name: str = "") -> np.ndarray:

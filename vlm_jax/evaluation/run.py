@@ -165,11 +165,13 @@ def _similarities(data: RunData) -> tuple[Similarity, ...]:
 
 
 def _results_folder(out: str | os.PathLike[str]) -> epath.Path:
-    """Where the results go; UserError, before anything is computed, if that can't be a directory."""
+    """Where the results go; UserError, before anything is computed, if that can't be a directory or be written to."""
     folder = epath.Path(out)
     there = next((place for place in (folder, *folder.parents) if place.exists()), None)
     if there is not None and not there.is_dir():
         raise UserError(f"--out: '{there}' is a file, and the results are several: name a directory")
+    if there is not None and "://" not in os.fspath(there) and not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"no permission to write in '{there}': choose another --out")
     return folder
 
 

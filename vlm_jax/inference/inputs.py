@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vlm_jax.data.files import text_lines
+from vlm_jax.data.files import files_below, text_lines
+from vlm_jax.data.transforms import SUFFIXES, is_image
 from vlm_jax.errors import UserError
 from vlm_jax.inference.request import TEXTS, Request
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _KEYS = ("image", "before", *TEXTS)
 _JSON_TYPES = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
 """Names for values of the caller's, which may be text of a patient and are never repeated."""
@@ -41,9 +41,9 @@ def _expand(given: str) -> list[Request]:
         raise UserError(f"{given} is remote; images are read from local disks: copy it first")
     path = Path(given)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        found = files_below(path, is_image)
         if not found:
-            raise UserError(f"{given} holds no image ({' '.join(EXTENSIONS)}), nor do the folders below it")
+            raise UserError(f"{given} holds no image ({' '.join(SUFFIXES)}), nor do the folders below it")
         return [Request(p, str(p)) for p in found]
     if not path.exists():
         raise UserError(f"{given} does not exist; give an image, a folder of images or a .jsonl file")
@@ -82,6 +82,8 @@ def _parse(line: str, path: Path, number: int) -> Request:
             continue
         if value is not None and not isinstance(value, str):
             raise UserError(f'{where}: "{key}" is {_JSON_TYPES[type(value)]}; expected a string or null')
+        if value and not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise UserError(f'{where}: "{key}" holds half of a character (\\ud800 to \\udfff alone): mend the text')
     image = path.parent / row["image"]
     before = tuple(path.parent / name for name in row.get("before") or ())
     return Request(image, str(image), **{name: row.get(name) for name in TEXTS}, before=before)

@@ -7,6 +7,7 @@ validation scores and thresholds. A second run finds the step and does nothing.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,8 @@ def fit(config: Config, place: epath.Path, lock: WorkdirLock) -> int:
         run = _fitted(config, place, data, store)
         claim_workdir(config, place, lock)
         _save(run)
-    say(f"done: {config.system} is fitted; `vlm-jax evaluate --workdir {place} --split test` scores it")
+    where = shlex.quote(str(place))
+    say(f"done: {config.system} is fitted; `vlm-jax evaluate --workdir {where} --split test` scores it")
     return 0
 
 

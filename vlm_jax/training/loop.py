@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -160,9 +161,10 @@ class Loop:
         return step
 
     def _what_next(self) -> str:
+        place = shlex.quote(str(self.run.workdir))
         if part := PRETRAINED_PART.get(self.config.tasks[0]):
-            return f"--config.model.{part}.init={self.run.workdir} starts another model's {part} from it"
-        return f"`vlm-jax evaluate --workdir {self.run.workdir} --split test` scores it"
+            return f"--config.model.{part}.init={place} starts another model's {part} from it"
+        return f"`vlm-jax evaluate --workdir {place} --split test` scores it"
 
     def close(self) -> None:
         """Releases the profiler and the metrics files."""

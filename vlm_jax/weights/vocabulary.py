@@ -9,6 +9,13 @@ from typing import Any
 
 from vlm_jax.errors import UserError
 
+_NAMES = ("tokenizer.json", "vocab.txt")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder that `read` takes, the one that it prefers first."""
+    return [folder / name for name in _NAMES if (folder / name).is_file()]
+
 
 def read(path: str | Path) -> str:
     """The text of a tokenizer.json: from such a file, from a BERT vocab.txt, or from a directory with either.
@@ -18,29 +25,33 @@ def read(path: str | Path) -> str:
     """
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()]
+        found = files_in(path)
         if not found:
-            raise UserError(f"{path} holds neither tokenizer.json nor vocab.txt")
+            raise UserError(f"{path} holds neither {' nor '.join(_NAMES)}")
         path = found[0]
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the vocabulary {path} ({type(error).__name__}); give a tokenizer.json") from None
     if path.suffix == ".txt":
-        text = from_lines(text.splitlines())
+        text = from_lines([line.rstrip("\r") for line in text.removesuffix("\n").split("\n")])
     tokens_of(text)
     return text
 
 
 def from_lines(lines: list[str]) -> str:
-    """A lower-casing BERT tokenizer.json from the lines of a vocab.txt; line n is the token with id n."""
+    """A BERT tokenizer.json from the lines of a vocab.txt; line n is the token with id n.
+
+    It lower-cases where no token but the special ones ([UNK], [unused0], ...) has a capital.
+    """
     import tokenizers
 
     vocabulary = {token: i for i, token in enumerate(lines)}
     if len(vocabulary) != len(lines) or "[UNK]" not in vocabulary:
         raise UserError("the vocab.txt repeats a token or lacks [UNK]; expected BERT's, one token a line")
     backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    small = all(token == token.lower() for token in lines if not token.startswith("["))
+    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=small)
     backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     backend.add_special_tokens([t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in vocabulary])
     return backend.to_str(pretty=False)

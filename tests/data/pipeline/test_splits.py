@@ -103,6 +103,11 @@ def test_lists_that_are_wrong(tmp_path, content, says):
         split_groups(G24, write_list(tmp_path / "l.json", content), validation_fraction=0.25, seed=0)
 
 
+def test_one_group_cannot_be_split():
+    with pytest.raises(UserError, match="needs 2 groups, there is one: take a finer data.group_by"):
+        split_groups(["only"], "kfold:2:0", validation_fraction=0.25, seed=0)
+
+
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
@@ -123,6 +128,7 @@ def test_rules_by_source():
     assert per_source("kfold:3:0", ["a", "b"], "k") == {"a": "kfold:3:0", "b": "kfold:3:0"}
     assert per_source("loo:x, b=kfold:2:1", ["a", "b"], "k") == {"a": "loo:x", "b": "kfold:2:1"}
     assert per_source("", ["a"], "k") == {"a": ""}
+    assert per_source("a=loo:x,gone=loo:y", ["a"], "k", {"gone"}) == {"a": "loo:x"}
     with pytest.raises(UserError, match="unknown source 'vocalfold' .did you mean 'vocalfolds'"):
         per_source("vocalfold=loo:1", ["vocalfolds"], "data.split")
 

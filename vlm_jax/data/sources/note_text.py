@@ -13,14 +13,15 @@ from dataclasses import dataclass
 MIN_WORDS, MAX_WORDS = 3, 40
 """Shorter is a heading or a rest of one, longer is several sentences run together."""
 
-_CAPITALS = r"[A-Z][A-Z0-9 /&'()\-]{2,80}?"
+_UPPER, _LOWER = "A-ZÀ-ÖØ-Þ", "a-zß-öø-ÿ"  # with the letters of western European languages
+_CAPITALS = rf"[{_UPPER}][{_UPPER}0-9 /&'()\-]{{2,80}}?"
 _KNOWN = (
     "DIAGNOS|PROCEDURE|OPERATION|ANESTHE|INDICATION|FINDING|COMPLICATION|HISTORY|SURGEON|ASSISTANT|SPECIMEN|BLOOD LOSS"
     "|DESCRIPTION|DETAIL|TECHNIQUE|DISPOSITION|CONDITION|DRAIN|FLUID|PLAN|CONSENT|MEDICATION|IMPRESSION"
 )
 _HEADER = re.compile(
     rf"(?:^|(?<=[.,:;])|(?<=[.,:;]\s))\s*(?P<name>{_CAPITALS})\s*"
-    rf"(?::|,(?=\s?[A-Z0-9][a-z0-9 .#]))"
+    rf"(?::|,(?=\s?[{_UPPER}0-9][{_LOWER}0-9 .#]))"
 )
 _HEADING = re.compile(rf"{_CAPITALS}\s*(?::|$)")
 """A line that is a heading, or begins with one."""
@@ -36,7 +37,7 @@ _ABBREVIATIONS = frozenset(
     + ("ft", "wt", "min", "sec", "temp", "dept", "vol", "a.m", "p.m", "b.i.d", "t.i.d", "q.i.d", "p.o", "i.v", "m.d")
 )
 _TITLES = ("dr", "drs", "mr", "mrs", "ms")
-_END = re.compile(r"[.?!]+[\"')]*\s+(?=[\"'(]?[A-Z0-9])")
+_END = re.compile(rf"[.?!]+[\"')]*\s+(?=[\"'(]?[{_UPPER}0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def clean(text: str) -> str:
     """Spaces for the transcription's line breaks: `: ,` and `.,` lose their comma, blanks collapse."""
     text = re.sub(r"([.:;?!])\s*(?:,\s*)+", r"\1 ", text)
     text = re.sub(r"\s+", " ", text)
-    text = re.sub(r"(?<=[a-z)])\.(?=[A-Z][a-z])", ". ", text)  # `was done.The patient`
+    text = re.sub(rf"(?<=[{_LOWER})])\.(?=[{_UPPER}][{_LOWER}])", ". ", text)  # `was done.The patient`
     return text.strip(" ,")
 
 

@@ -22,7 +22,7 @@ from vlm_jax.data.store import write_dataset
 from vlm_jax.errors import UserError
 
 SOURCE = "operative_notes"
-VERSION = 2  # 1 read no line breaks
+VERSION = 3  # 1 read no line breaks, 2 no sentence that begins with an umlaut
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +119,18 @@ def _parse(line: str, where: str) -> tuple[str, str]:
     """(id, text) of one line."""
     try:
         row = json.loads(line)
-        id, text = row["note_ids"][0], row["text"]
+        ids, text = row["note_ids"], row["text"]
+        id = ids[0]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(
             f"{where} is not a note ({type(error).__name__}): expected {{'note_ids': [...], 'text': ...}}"
         ) from error
-    if not isinstance(id, str) or not isinstance(text, str):
-        raise UserError(f"{where}: note_ids and text should be strings")
+    if not isinstance(ids, list) or not isinstance(id, str) or not isinstance(text, str):
+        raise UserError(f'{where}: note_ids should be a list of strings, as ["case-001"], and text a string')
+    try:
+        (id + text).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where} holds half of a character (\\ud800 to \\udfff alone): mend the text") from error
     return id, text
 
 

@@ -18,16 +18,18 @@ import numpy as np
 from PIL import Image
 
 from vlm_jax.contract import DatasetInfo, Frame, Procedure, ProcedureBundle, Video
-from vlm_jax.data.files import digest_of_files, local_path
+from vlm_jax.data.files import digest_of_files, files_below, local_path
 from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
-from vlm_jax.data.transforms import decode_pixels, resize_image
+from vlm_jax.data.transforms import decode_pixels, is_image, resize_image
 from vlm_jax.errors import UserError
 
 ADAPTER = "unlabelled_frames"
 VERSION = 1
 MS_PER_NUMBER = 40
 """A frame number is taken for one tick of 25 Hz video, for order and distance only."""
+
+_END_OF_TIME = 2**63  # in milliseconds, as tables hold it
 
 BLACK_BELOW = 20.0
 """Mean brightness (0-255) under which a frame is black."""
@@ -38,7 +40,6 @@ RED_FACTOR = 1.1
 _SIDE = 64
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 _NAME = re.compile(r"(?P<video>.*?)[-_ .]*(?:frame|image|img)?[-_ .]*(?P<number>\d+)", re.IGNORECASE)
 
 
@@ -79,9 +80,9 @@ def build(
 
 def find_videos(root: Path) -> dict[str, dict[int, Path]]:
     """Video -> frame number -> image. Folders above all images say nothing and stand in no name."""
-    images = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    images = files_below(root, is_image)
     if not images:
-        raise UserError(f"'{root}' has no images: expected .jpg or .png files named VIDEO-frame-NUMBER, or in folders")
+        raise UserError(f"'{root}' has no images: expected files as VIDEO-frame-12.jpg or VIDEO/0012.png")
     top = Path(os.path.commonpath([p.parent for p in images]))
     videos: dict[str, dict[int, Path]] = defaultdict(dict)
     for image in images:
@@ -91,6 +92,8 @@ def find_videos(root: Path) -> dict[str, dict[int, Path]]:
         parts = [*image.parent.relative_to(top).parts, match["video"]]
         name = "/".join(part for part in parts if part) or top.name
         number = int(match["number"])
+        if number * MS_PER_NUMBER >= _END_OF_TIME:
+            raise UserError(f"image '{image}': the number of its frame is too large: number the frames from 0 or 1")
         if number in videos[name]:
             raise UserError(f"images '{videos[name][number]}' and '{image}' are the same frame of a video: keep one")
         videos[name][number] = image

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vlm_jax.contract import Activity, DatasetInfo, Frame, Procedure, ProcedureBundle, Video
-from vlm_jax.data.files import digest_of_files, local_path
+from vlm_jax.data.files import digest_of_files, files_below, local_path
 from vlm_jax.data.sources import mask_language
 from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
@@ -104,14 +104,15 @@ def _natural(path: Path) -> tuple[int | str, ...]:
 
 
 def _subdirectories(directory: Path) -> list[str]:
-    found = [p.name for p in sorted(directory.iterdir(), key=_natural) if p.is_dir()] if directory.is_dir() else []
+    inside = sorted(directory.iterdir(), key=_natural) if directory.is_dir() else []
+    found = [path.name for path in inside if path.is_dir() and path.name[0] not in ".@"]
     if not found:
         raise UserError(f"'{directory}' has no folders: expected the layout img/PATIENT/SEQUENCE/NUMBER.png")
     return found
 
 
 def _input_digest(root: Path) -> str:
-    return digest_of_files(root, (p for part in ("img", "annot") for p in (root / part).rglob("*") if p.is_file()))
+    return digest_of_files(root, (path for part in ("img", "annot") for path in files_below(root / part)))
 
 
 def _sequences(root: Path, patient: str) -> dict[str, list[_Shot]]:
@@ -123,7 +124,7 @@ def _shots(root: Path, sequence: str) -> list[_Shot]:
     """The shots of one sequence. Of a stereo pair (`_l`, `_r`) the left view is taken: the masks belong to it."""
     shots: dict[int, _Shot] = {}
     for image in sorted((root / "img" / sequence).iterdir()):
-        if image.suffix.lower() not in _IMAGE_SUFFIXES:
+        if image.suffix.lower() not in _IMAGE_SUFFIXES or image.name[0] == ".":
             continue
         match = re.fullmatch(r"(\d+)(_[lr])?", image.stem)
         if match is None:
@@ -138,7 +139,7 @@ def _shots(root: Path, sequence: str) -> list[_Shot]:
             raise UserError(f"images '{shots[number].image}' and '{image}' have the same frame number: keep one")
         shots[number] = _Shot(number, image.stem, image, mask)
     stems = {shot.stem for shot in shots.values()}
-    for mask in sorted((root / "annot" / sequence).glob("*.png")):
+    for mask in sorted((root / "annot" / sequence).glob("[!.]*.png")):
         if mask.stem not in stems and not mask.stem.endswith("_r"):
             raise UserError(f"mask '{mask}' has no image in '{root / 'img' / sequence}': fetch it, or remove the mask")
     if not shots:
