@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vlm_jax.contract import Record
-from vlm_jax.evaluation.fact_scores import fact_samples, scene_samples
+from vlm_jax.data.check_rows import named_labels
+from vlm_jax.evaluation.fact_scores import fact_samples, judged, scene_samples
 from vlm_jax.evaluation.intervals import Groups
 from vlm_jax.metrics.factuality import FactState
 
@@ -32,11 +33,17 @@ def test_scenes_with_an_unknown_label_are_left_out():
         "left view of nasal floor, choana visible, nasal septum visible",
         "right view of nasal floor, choana visible",
     ]
-    groups = Groups.build(["a", "b"])
-    samples = scene_samples(said, [record((0, 1)), record((None, 1))], groups, LABELS)
-    assert samples is not None
+    assert [judged(record(known)) for known in ((0, 1), (None, 1), None, ())] == [True, False, False, False]
+    samples = scene_samples(said[:1], [record((0, 1))], Groups.build(["a"]), LABELS)
     assert samples.get("scene/landmark/precision") == 0.5 and samples.get("scene/landmark/recall") == 1
     assert samples.get("scene/laterality/contradictions") == 0
-    both = scene_samples(said, [record((0, 1)), record((0, 1))], groups, LABELS)
-    assert both is not None and both.get("scene/laterality/contradictions") == 0.5
-    assert scene_samples(said[:1], [record(None)], Groups.build(["a"]), LABELS) is None
+    both = scene_samples(said, [record((0, 1)), record((0, 1))], Groups.build(["a", "b"]), LABELS)
+    assert both.get("scene/laterality/contradictions") == 0.5
+
+
+def test_labels_named_like_columns_are_the_same_structures():
+    said = ["left view of nasal floor, nasal septum visible, my flap visible"]
+    for labels in (("nasal septum", "my flap"), ("nasal_septum", "my_flap")):
+        samples = scene_samples(said, [record((1, 1))], Groups.build(["a"]), labels)
+        assert samples.get("scene/landmark/recall") == 1, labels
+        assert named_labels(said[0], labels) == {0, 1}, labels

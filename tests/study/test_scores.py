@@ -125,6 +125,15 @@ def test_texts_equal_sacrebleu_and_rouge(scored, pooled):
         assert row_of(scored, **where, metric=metric)["value"] == pytest.approx(value, abs=1e-6)
 
 
+def test_cosines_stand_beside_the_floor_of_shuffled_pairs(scored):
+    """Half of the words are right: dealt to wrong units the sentences are less like their references."""
+    where = {"system": "keyword_report@tiny", "task": "report", "context": "gold"}
+    own = row_of(scored, **where, metric="cosine_tfidf")
+    floor = row_of(scored, **where, metric="shuffled/cosine_tfidf")
+    assert 0 < floor["value"] < own["value"] and floor["low"] is not None
+    assert not [r for r in scored.rows if r["metric"].startswith("shuffled/") and r["system"].startswith("trivial/")]
+
+
 def test_the_interval_is_scipys_over_whole_procedures_moved_by_student_s_t_over_seeds(scored, pooled):
     """Each seed's distribution and jackknife are scipy's; the mean of two moves by t with one degree of freedom."""
     values, jackknife = [], []

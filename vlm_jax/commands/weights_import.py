@@ -115,6 +115,6 @@ def _vocabulary(args: argparse.Namespace) -> str | None:
         return vocabulary.read(args.vocabulary)
     given, layout = Path(args.input), LAYOUTS.get(args.layout)
     folder = given if given.is_dir() else given.parent
-    if layout is None or layout.part not in _WITH_WORDS or vocabulary.files_in(folder):
+    if layout is None or layout.part not in _WITH_WORDS or not vocabulary.files_in(folder):
         return None
     return vocabulary.read(folder)

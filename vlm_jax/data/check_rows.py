@@ -109,11 +109,16 @@ def frame_times(dataset: Dataset) -> Iterator[Finding]:
         last[video] = pts
 
 
+def plain(text: str) -> str:
+    """For finding names in texts: small letters, `_` of a table's columns (`middle_nasal_concha`) a space."""
+    return text.lower().replace("_", " ")
+
+
 def named_labels(text: str, names: Sequence[str]) -> set[int]:
     """Which of `names` a text names; a name within a longer one that is named there does not count."""
-    found, rest = set[int](), text.lower()
+    found, rest = set[int](), plain(text)
     for i in sorted(range(len(names)), key=lambda i: -len(names[i])):
-        pattern = rf"\b{re.escape(names[i].lower())}\b"
+        pattern = rf"\b{re.escape(plain(names[i]))}\b"
         if re.search(pattern, rest):
             found.add(i)
             rest = re.sub(pattern, " ", rest)

@@ -39,22 +39,25 @@ def scene_samples(
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> Samples | None:
+) -> Samples:
     """`scene/landmark/<score>` and `scene/laterality/<score>`: descriptions against what is in view.
 
-    The scene's structures are the record's labels, its side is the one that the reference description names. Units
-    whose labels are not all known are left out; None where none is left.
+    The scene's structures are the record's labels, its side is the one that the reference description names.
+
+    Args:
+      predictions, records, groups: of units whose labels are all known (`judged`), one at least.
     """
-    judged = [len(labels) > 0 and r.landmarks is not None and None not in r.landmarks for r in records]
-    if not any(judged):
-        return None
     counts = np.zeros((len(records), len(SCENE_ROWS), len(COUNTS)))
     for i, record in enumerate(records):
-        if judged[i]:
-            in_view = [name for name, label in zip(labels, record.landmarks or (), strict=True) if label == 1]
-            sides = facts_of(record.description or "", labels).laterality
-            counts[i] = scene_counts(predictions[i], in_view, sides, labels)
-    return _samples(counts, np.array(judged, float), SCENE_ROWS, groups, resamples, seed)
+        in_view = [name for name, label in zip(labels, record.landmarks or (), strict=True) if label == 1]
+        sides = facts_of(record.description or "", labels).laterality
+        counts[i] = scene_counts(predictions[i], in_view, sides, labels)
+    return _samples(counts, np.ones(len(counts)), SCENE_ROWS, groups, resamples, seed)
+
+
+def judged(record: Record) -> bool:
+    """Whether it is known of every structure if it is in view."""
+    return bool(record.landmarks) and None not in (record.landmarks or ())
 
 
 def _samples(

@@ -10,7 +10,7 @@ import numpy as np
 
 from vlm_jax.contract import TEXT_TASKS, LabelSpace, Record
 from vlm_jax.evaluation.answers import Answers
-from vlm_jax.evaluation.fact_scores import WITHIN, fact_samples, scene_samples
+from vlm_jax.evaluation.fact_scores import WITHIN, fact_samples, judged, scene_samples
 from vlm_jax.evaluation.intervals import Estimate, Groups, Samples
 from vlm_jax.evaluation.label_scores import AVERAGES, LabelUnits, Support, label_samples
 from vlm_jax.evaluation.text_scores import TextUnits, shuffled_samples, text_samples
@@ -185,9 +185,12 @@ class Scorer:
         metrics = scope.entries(
             fact_samples(written, truth.references, truth.groups, names, **options), within=within + WITHIN
         )
-        if scope.task == "describe":
-            scene = scene_samples(written, [u.record for u in units], truth.groups, names, **options)
-            metrics |= scope.entries(scene, within=within + WITHIN) if scene is not None else {}
+        known = [i for i, u in enumerate(units) if judged(u.record)]
+        if scope.task == "describe" and known:
+            records, said = [units[i].record for i in known], [written[i] for i in known]
+            groups = Groups.build([record.group for record in records])
+            about = self._scope(scope.source, scope.task, len(known), groups)
+            metrics |= about.entries(scene_samples(said, records, groups, names, **options), within=within + WITHIN)
         return metrics
 
     def _text_samples(self, units: TextUnits, predictions: Sequence[str]) -> Samples:

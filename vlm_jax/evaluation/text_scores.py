@@ -69,18 +69,34 @@ def shuffled_samples(
     units: TextUnits, predictions: Sequence[str], *, resamples: int = 1000, seed: int = 0, deals: int = 20
 ) -> Samples:
     """The floor of every cosine: the same sentences dealt to the wrong units, each unit's mean over `deals` deals."""
-    orders = [shuffled(len(predictions), seed + 1 + k) for k in range(deals)]  # `seed` itself draws the resamples
-    said = list(predictions)
-    dealt = [[said[i] for i in order.tolist()] for order in orders]
-    floors = [np.mean([best_cosine(s, texts, units.references) for texts in dealt], axis=0) for s in units.similarities]
-    sums = units.groups.sums(np.stack([*floors, np.ones(len(predictions))], axis=1))
+    dealt = dealings(predictions, deals, seed)
+    floors = np.stack([floor(s, dealt, units.references) for s in units.similarities], axis=1)
+    names = [s.name for s in units.similarities]
+    return mean_samples(names, floors, units.groups, resamples=resamples, seed=seed)
+
+
+def mean_samples(
+    names: Sequence[str], columns: np.ndarray, groups: Groups, *, resamples: int = 1000, seed: int = 0
+) -> Samples:
+    """The means over units of columns float[U, n]."""
+    sums = groups.sums(np.concatenate([columns, np.ones((len(columns), 1))], axis=1))
 
     def fn(weights: np.ndarray) -> np.ndarray:
         total = weights @ sums
         return weighted_mean(total[:, :-1], total[:, -1:])
 
-    names = [s.name for s in units.similarities]
-    return Samples.draw(names, fn, len(units.groups), resamples=resamples, seed=seed)
+    return Samples.draw(names, fn, len(groups), resamples=resamples, seed=seed)
+
+
+def dealings(predictions: Sequence[str], n: int, seed: int) -> list[list[str]]:
+    """The sentences in `n` other orders, in each of which none stands where it stood (of two or more)."""
+    orders = [shuffled(len(predictions), seed + 1 + k) for k in range(n)]  # `seed` itself draws the resamples
+    return [[predictions[int(i)] for i in order] for order in orders]
+
+
+def floor(similarity: Similarity, dealt: Sequence[Sequence[str]], references: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """float[U]: each unit's mean cosine over the sentences that it was dealt."""
+    return np.mean([best_cosine(similarity, texts, references) for texts in dealt], axis=0)
 
 
 def shuffled(n: int, seed: int) -> np.ndarray:

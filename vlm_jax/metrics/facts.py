@@ -70,8 +70,8 @@ def facts_of(text: str, labels: tuple[str, ...] = ()) -> Facts:
       text: one sentence.
       labels: a data set's own names of structures, for those that the table does not have.
     """
-    tokens = [singular(word) for word in words(text)]
-    line = " ".join(tokens)
+    line = _form(text)
+    tokens = line.split(" ") if line else []
     spans = _concepts(line, labels)
     denials = find_denials(tokens, spans)
     names, denied = {name for _, _, name in spans}, {name for name, _ in denials.denied}
@@ -102,7 +102,8 @@ def _words_of(negated: Iterable[tuple[str, int]], tokens: list[str]) -> set[str]
 
 
 def _form(phrase: str) -> str:
-    return " ".join(singular(word) for word in words(phrase))
+    """Words in the singular; names of a table's columns (`middle_nasal_concha`) are words, too."""
+    return " ".join(singular(word) for word in words(phrase.replace("_", " ")))
 
 
 @functools.lru_cache(maxsize=64)

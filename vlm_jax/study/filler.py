@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlm_jax.contract import Record
-from vlm_jax.data.check_rows import named_labels
+from vlm_jax.data.check_rows import named_labels, plain
 from vlm_jax.data.files import to_json, write_bytes
 from vlm_jax.evaluation.run import METRICS, PREDICTIONS, split_units
 from vlm_jax.evaluation.units import as_scored
@@ -110,7 +110,7 @@ def nearest(rows: Sequence[tuple[Landmarks, str, int]], landmarks: Landmarks) ->
 def first_named(clause: str, names: Sequence[str]) -> str | None:
     """The landmark that a clause names first, None where it names none; `names` within a longer one do not count."""
     found = [names[i] for i in named_labels(clause, names)]
-    return min(found, key=lambda name: clause.lower().find(name.lower())) if found else None
+    return min(found, key=lambda name: plain(clause).find(plain(name))) if found else None
 
 
 def fill(parent: Job, job: Job) -> None:

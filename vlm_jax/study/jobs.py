@@ -20,17 +20,18 @@ from vlm_jax.data.files import to_json, write_bytes
 from vlm_jax.data.run_data import RunData
 from vlm_jax.decoding.system import System
 from vlm_jax.evaluation.apart import check_apart
-from vlm_jax.evaluation.run import evaluate
+from vlm_jax.evaluation.run import evaluate, split_units
 from vlm_jax.models.count import parameter_table
 from vlm_jax.study.filler import fill
 from vlm_jax.study.plan import Job, Plan
 from vlm_jax.study.systems import trials_of
-from vlm_jax.study.untrained import write_trivial
+from vlm_jax.study.untrained import write_trivial, write_unanswered
 from vlm_jax.training.loop import train
 from vlm_jax.training.writers import NAME as TRAINING_LOG
 
 SUMMARY = "summary.json"
 LOG = "log.txt"
+NOTHING = "fold {fold} has nothing to test it on"
 
 
 def run_job(plan: Plan, job: Job) -> int:
@@ -47,11 +48,11 @@ def run_job(plan: Plan, job: Job) -> int:
 
 
 def _train_and_score(job: Job) -> int:
-    config = job.config()
+    config = job.config
     trials = {}
     for factor in trials_of(job.study, config):
         place = trial_folder(job, factor)
-        code = _train(dataclasses.replace(config, optim=_rate(config, factor)), place)
+        code = _train(at_rate(config, factor), place)
         if code:
             return code
         trials[factor] = place
@@ -61,7 +62,11 @@ def _train_and_score(job: Job) -> int:
     start = time.monotonic()
     summary = summarise(system, factor, trials, data)
     write_bytes(job.folder / SUMMARY, to_json(summary, indent=1))
-    evaluate(system, data, "test", job.results, contexts=job.study.contexts, progress=False)
+    if any(split_units(data, "test", system.config.tasks).values()):
+        evaluate(system, data, "test", job.results, contexts=job.study.contexts, progress=False)
+    else:
+        summary["notices"] += [NOTHING.format(fold=job.fold)]
+        write_unanswered(job)
     write_bytes(job.folder / SUMMARY, to_json(summary | {"seconds_of_scoring": time.monotonic() - start}, indent=1))
     if not job.study.keep_checkpoints:
         for place in trials.values():
@@ -74,8 +79,9 @@ def trial_folder(job: Job, factor: float) -> Path:
     return job.folder / f"trial{factor:g}"
 
 
-def _rate(config: Config, factor: float) -> Any:
-    return dataclasses.replace(config.optim, lr=config.optim.lr * factor)
+def at_rate(config: Config, factor: float) -> Config:
+    """The configuration of a trial."""
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, lr=config.optim.lr * factor))
 
 
 def _train(config: Config, place: Path) -> int:
@@ -114,6 +120,7 @@ def summarise(system: System, factor: float, trials: dict[float, Path], data: Ru
         "image_size": config.data.image_size,
         "seconds_of_steps": sum(seconds_of_steps(place) for place in trials.values()),
         "device": jax.devices()[0].device_kind,
+        "notices": list(data.notices),
     }
 
 

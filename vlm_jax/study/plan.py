@@ -19,7 +19,7 @@ from vlm_jax.config import load as config_io
 from vlm_jax.config.schema import Config
 from vlm_jax.config.study import StudyConfig
 from vlm_jax.evaluation.run import METRICS
-from vlm_jax.study.systems import StudySystem, run_config, slug, study_systems
+from vlm_jax.study.systems import StudySystem, data_config, run_config, slug, study_systems
 from vlm_jax.study.variants import Variant, variants_of
 
 RESULTS = Path("eval") / "test"
@@ -50,9 +50,11 @@ class Job:
         where = f"{self.variant.name}, " if self.variant.name != "data" else ""
         return f"{self.system.shown} ({where}fold {self.fold}, seed {self.seed})"
 
-    def config(self, spec: str = "") -> Config:
-        """The run's configuration on this fold with this seed; `spec` for what has none of its own."""
-        shared = run_config(self.study, self.system.name, self.system.spec or spec)
+    @property
+    def config(self) -> Config:
+        """The run's configuration on this fold with this seed; of what trains nothing, the one that opens its data."""
+        study, system = self.study, self.system
+        shared = run_config(study, system.name, system.spec) if system.trained else data_config(study)
         rules = ",".join(f"{source}=list:{file}" for source, file in self.variant.folds[self.fold])
         data = dataclasses.replace(shared.data, path=self.variant.paths, split=rules, group_by=self.study.data.group_by)
         return config_io.from_dict(config_io.to_dict(dataclasses.replace(shared, data=data, seed=self.seed)))

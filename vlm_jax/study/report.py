@@ -85,17 +85,22 @@ def _intro(plan: Plan, scores: Sequence[VariantScores]) -> str:
     alone = f'<p class="note">{escape(ONE_SEED)}</p>' if seeds == 1 else ""
     return (
         f'<p class="lead">{escape(about)}. {shape}. Scores at reduced width (@tiny) say '
-        f'nothing of the published systems.</p>{alone}<nav class="toc">{nav}</nav>'
+        f'nothing of the published systems.</p>{alone}{_notices(scores)}<nav class="toc">{nav}</nav>'
         f"<details><summary>What a score estimates, and how to read it</summary><p>{escape(ESTIMAND)}</p>"
         f"<p>{escape(READING)}</p></details>"
     )
 
 
+def _notices(scores: Sequence[VariantScores]) -> str:
+    said = [f"{line}{_where(scores, found)}" for found in scores for line in found.notices]
+    return f'<p class="note">{escape(". ".join(said))}.</p>' if said else ""
+
+
 def _data_lines(found: VariantScores) -> list[str]:
     """What the data are: source, world, how many units of what, who made them."""
     lines = []
-    for path in found.variant.paths:
-        info = open_dataset(path).info
+    infos = (open_dataset(path).info for path in found.variant.paths)
+    for info in {info.source: info for info in infos}.values():
         units = [
             counted(len(keys), UNIT_NAMES[task])
             for (source, task), keys in found.units.items()

@@ -21,21 +21,26 @@ def answers_section(found: VariantScores, source: str, task: str) -> str:
     """Figures of one task of one source, from the first training seed, a fold-out block a system."""
     systems = {name: seeds[0][source, task] for name, seeds in found.pooled.items() if (source, task) in seeds[0]}
     keys = found.units[source, task]
+    first = "; of the first training seed" if any(len(seeds) > 1 for seeds in found.pooled.values()) else ""
     if task != "landmarks":
         risks = {name: curve for name, a in systems.items() if (curve := text_risk(a, keys))}
-        return plots(risks, "Risk over coverage: 1 - ROUGE-L of the share of sentences that the system is surest of")
+        surest = "Risk over coverage: 1 - ROUGE-L of the share of sentences that the system is surest of"
+        return plots(risks, f"{surest}{first}")
     trained = {name: a for name, a in systems.items() if not name.startswith(TRIVIAL_PREFIX)}
     arrays = {name: frame_arrays(a, keys) for name, a in trained.items()}
     parts = [
-        plots({n: frame_risk(*a) for n, a in arrays.items()}, "Risk over coverage: errors among the surest decisions"),
-        calibration(arrays),
+        plots(
+            {n: frame_risk(*a) for n, a in arrays.items()},
+            f"Risk over coverage: errors among the surest decisions{first}",
+        ),
+        calibration(arrays, first),
     ]
     for i, (name, (score, chosen, truth, known)) in enumerate(arrays.items()):
         classes = systems[name].classes
         defined = np.any(truth & known, axis=0)
         pairs = {n: (score[known[:, c], c], truth[known[:, c], c]) for c, n in enumerate(classes) if bool(defined[c])}
         world = found.variant.worlds[source]
-        title = f"Precision and recall by landmark, {name}, {source} ({world}); {ALL_FOLDS}"
+        title = f"Precision and recall by landmark, {name}, {source} ({world}); {ALL_FOLDS}{first}"
         inside = curves(pairs, {}, title)
         inside += heatmaps(classes, truth & known, chosen & known)
         opened = " open" if i == 0 else ""
@@ -122,7 +127,7 @@ def calibration_error(score: np.ndarray, truth: np.ndarray) -> float:
     return float((weight * np.abs(mean - share)).sum())
 
 
-def calibration(arrays: Mapping[str, Arrays]) -> str:
+def calibration(arrays: Mapping[str, Arrays], of: str = "") -> str:
     """Reliability of the pooled probabilities, before any threshold."""
     body = []
     for name, (score, _, truth, known) in arrays.items():
@@ -137,8 +142,8 @@ def calibration(arrays: Mapping[str, Arrays]) -> str:
         body.append(small(name, line + dots, f"ECE {calibration_error(p, t):.3f}, Brier {brier:.3f}"))
     note = "mean probability to the right, share of positives upwards; the larger a dot, the more decisions"
     return (
-        f'<figure class="curves"><figcaption>Calibration of landmark probabilities</figcaption><p class="legend">{note}'
-        f'</p><div class="grid">{"".join(body)}</div></figure>'
+        f'<figure class="curves"><figcaption>Calibration of landmark probabilities{of}</figcaption>'
+        f'<p class="legend">{note}</p><div class="grid">{"".join(body)}</div></figure>'
     )
 
 

@@ -14,6 +14,7 @@ from vlm_jax.study.report_tables import table
 from vlm_jax.study.scores import VariantScores
 
 NOMINAL = 0.95
+NONE = "–"
 
 
 def compute_table(plan: Plan) -> str:
@@ -22,19 +23,22 @@ def compute_table(plan: Plan) -> str:
     for system in (s for s in plan.systems if s.trained):
         runs = [read_json(job.folder / SUMMARY) for job in plan.jobs() if job.system.name == system.name]
         first = runs[0]
-        seconds = sum(run["seconds_of_steps"] for run in runs)
-        examples = sum(run["steps"] * run["batch_size"] * run["trials"] for run in runs)
+        fitted = system.init == "counts"  # once, from all records: no steps and no batches
+        seconds = None if fitted else sum(run["seconds_of_steps"] for run in runs)
+        examples = sum(
+            run["training_records"] if fitted else run["steps"] * run["batch_size"] * run["trials"] for run in runs
+        )
         numbers = (
             f"{first['parameters']:,}",
             escape(system.init),
             str(len(runs)),
             str(first["trials"]),
-            f"{first['steps']:,}",
-            str(first["batch_size"]),
+            NONE if fitted else f"{first['steps']:,}",
+            NONE if fitted else str(first["batch_size"]),
             f"{first['image_size']}",
             f"{examples:,}",
-            _time(seconds),
-            ", ".join(dict.fromkeys(str(run["best_step"]) for run in runs)),
+            NONE if seconds is None else _time(seconds),
+            NONE if fitted else ", ".join(dict.fromkeys(str(run["best_step"]) for run in runs)),
         )
         cells = "".join(f"<td>{n}</td>" for n in numbers)
         lines.append(f"<tr><td>{escape(system.shown)}</td>{cells}</tr>")
@@ -54,9 +58,10 @@ def _time(seconds: float) -> str:
 
 def learning_curves(plan: Plan, scores: Sequence[VariantScores]) -> str:
     """Training and validation loss of the first fold and seed, as shares of the first training loss."""
-    body = []
+    body, variant, seed = [], scores[0].variant, plan.study.seeds[0]
+    where = f", {escape(variant.name)}" if len(scores) > 1 else ""
     for system in (s for s in plan.systems if s.trained):
-        job = plan.job(scores[0].variant, system, 0, plan.study.seeds[0])
+        job = plan.job(variant, system, 0, seed)
         training, validation = losses(job)
         if len(training) > 1:
             body.append(_curve(system.shown, training, validation))
@@ -65,7 +70,7 @@ def learning_curves(plan: Plan, scores: Sequence[VariantScores]) -> str:
         '<span><i class="key own"></i>training</span><span><i class="key dash"></i>validation</span></p>'
     )
     return (
-        f'<figure class="curves"><figcaption>Learning curves, fold 0</figcaption>{note}'
+        f'<figure class="curves"><figcaption>Learning curves, fold 0, seed {seed}{where}</figcaption>{note}'
         f'<div class="grid">{"".join(body)}</div></figure>'
     )
 
@@ -111,15 +116,16 @@ def coverage_table(rows: Sequence[Mapping[str, Any]]) -> str:
         '<section id="coverage"><h2>How sure the intervals are</h2><p class="note">Simulated: how often the 95 % '
         f"interval of a study of so many procedures holds the truth of the population that they were drawn from, over "
         f"{repeats} fresh draws (standard error at most {(0.25 / repeats) ** 0.5:.2f} where all gave one); marked "
-        "where it is under 0.90. Below it, where the study would give an interval in fewer than all draws, the share "
-        "of draws: it gives none of a class that is present in few procedures. Intervals of classes at few procedures "
-        f"are too narrow: read them so.</p>{table(('metric', 'class', *head), lines)}</section>"
+        "where it is under 0.90. Below it, where the study would give an interval in fewer than all draws, the "
+        "share of draws: it gives none of a class that is present in few procedures. Intervals of classes at few "
+        "procedures are too narrow: read them so. Of one training: the chance of training, which several seeds add to "
+        f"the intervals above, is not in it.</p>{table(('metric', 'class', *head), lines)}</section>"
     )
 
 
 def _covered(row: Mapping[str, Any]) -> str:
     if row["coverage"] is None:
-        return "<td>–</td>"
+        return f"<td>{NONE}</td>"
     given = "" if row["given"] == 1 else f"<br><small>in {row['given']:.0%}</small>"
     kind = ' class="worse"' if row["coverage"] < NOMINAL - 0.05 else ""
     return f"<td{kind}>{row['coverage']:.2f}{given}</td>"

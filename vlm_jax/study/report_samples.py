@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vlm_jax.contract import TEXT_TASKS
-from vlm_jax.data.store import open_dataset
+from vlm_jax.data.store import Dataset, open_dataset
 from vlm_jax.evaluation.report_samples import card, marked, pick
 from vlm_jax.evaluation.run import PREDICTIONS
 from vlm_jax.study.plan import Plan
@@ -28,21 +28,36 @@ def samples_section(plan: Plan, found: VariantScores) -> str:
     main = max(systems, key=lambda s: (_tasks(rows[s.shown]), s.name.startswith("base")))
     others = [s.shown for s in systems if s is not main and _tasks(rows[s.shown])]
     sections = []
-    for path in found.variant.paths:
-        dataset = open_dataset(path)
-        place = {uid: i for i, uid in enumerate(dataset.frames.uid.tolist())}
+    for source, datasets in _datasets(found).items():
         cards = []
-        for row in pick(list(rows[main.shown].values()), dataset.info.source, N_SAMPLES):
-            image = dataset.read_image(place[row["uid"]]) if row["uid"] in place else None
+        for row in pick(list(rows[main.shown].values()), source, N_SAMPLES):
+            image = _image(datasets, row["uid"])
             more = _others(row, {name: rows[name].get((row["source"], row["uid"])) for name in others})
             cards.append(card(row, image).removesuffix("</div>") + more + "</div>")
-        world = found.variant.worlds[dataset.info.source]
+        world = found.variant.worlds[source]
         sections.append(
             f'<section><h2>Sample frames <span class="world">{escape(world)}</span></h2><p class="note">Answers of '
-            f"{escape(main.shown)}, then of others; words that differ from the truth are marked.</p>"
+            f"{escape(main.shown)} on fold 0, seed {plan.study.seeds[0]}, then of others; words that differ from the "
+            "truth are marked.</p>"
             f'<div class="cards">{"".join(cards)}</div></section>'
         )
     return "".join(sections)
+
+
+def _datasets(found: VariantScores) -> dict[str, list[Dataset]]:
+    """{source: its data sets}."""
+    out: dict[str, list[Dataset]] = {}
+    for dataset in map(open_dataset, found.variant.paths):
+        out.setdefault(dataset.info.source, []).append(dataset)
+    return out
+
+
+def _image(datasets: Sequence[Dataset], uid: str) -> bytes | None:
+    """The frame's file, None where there is none (a note)."""
+    for dataset in datasets:
+        if len(rows := np.flatnonzero(dataset.frames.uid == uid)):
+            return dataset.read_image(int(rows[0]))
+    return None
 
 
 Key = tuple[str, str]

@@ -43,12 +43,13 @@ def contrast_table(contrasts: Sequence[Contrast]) -> str:
     for world in worlds:
         parts.append(f'<h3><span class="world">{escape(world)}</span></h3>')
         head = ('<span class="left">finding of the paper</span>', "verdict", "difference", "first", "second", "score")
-        lines = [_contrast(c) for c in contrasts if c.world == world]
+        several = len({c.source for c in contrasts}) > 1
+        lines = [_contrast(c, c.source if several else "") for c in contrasts if c.world == world]
         parts.append(table((*head, "margin", "interval says", "p (Holm)"), lines))
     return "".join(parts) + "</section>"
 
 
-def _contrast(c: Contrast) -> str:
+def _contrast(c: Contrast, source: str) -> str:
     estimate = {"value": c.value, "low": c.low, "high": c.high}
     p = "–" if c.p is None or c.p_holm is None else f"{c.p:.3g} ({c.p_holm:.3g})"
     note = ""
@@ -60,7 +61,7 @@ def _contrast(c: Contrast) -> str:
     for name, better in c.not_learned.items():
         note += f"<br><small>{escape(name)} is below {escape(better)}: it may not have learned yet</small>"
     cells = [
-        f'<td class="text">{escape(c.finding)}</td>',
+        f'<td class="text">{escape(c.finding)}{f"<br><small>on {escape(source)}</small>" if source else ""}</td>',
         f'<td class="verdict {c.verdict}">{c.verdict}{note}</td><td>{scored(estimate, "+")}</td>',
         *(f"<td>{escape(text)}</td>" for text in (c.first, c.second, f"{c.task} {c.metric}")),
         f"<td>{c.margin}</td><td>{c.interval}</td><td>{p}</td>",

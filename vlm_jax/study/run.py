@@ -19,9 +19,11 @@ from vlm_jax.errors import UserError
 from vlm_jax.evaluation.intervals import MIN_GROUPS
 from vlm_jax.study.contrasts import contrasts_of
 from vlm_jax.study.coverage import simulate_coverage
+from vlm_jax.study.notices import shared_patients
 from vlm_jax.study.plan import Plan, make_plan
 from vlm_jax.study.report import study_html
 from vlm_jax.study.runner import POLL_SECONDS, Runner, claimed, progress_table, say
+from vlm_jax.study.same_runs import check_runs
 from vlm_jax.study.scores import score_variant
 from vlm_jax.study.systems import check_settings
 from vlm_jax.study.table import csv_text, latex
@@ -47,6 +49,9 @@ def run_study(study: StudyConfig, workdir: Path, *, runs_only: bool = False) -> 
         with _alone(workdir / "data"):
             claim(study, workdir)
             plan = make_plan(study, workdir)
+            check_runs(plan.jobs())
+        for line in (line for variant in plan.variants for line in shared_patients(variant)):
+            say(line)
         # From here on: the simulator's ray tracer runs for long, and was optimised.
         jax.config.update("jax_disable_most_optimizations", study.quick_compiler)
         code = Runner(plan).run()
@@ -101,6 +106,8 @@ def assemble(plan: Plan) -> None:
     start = time.monotonic()
     scores = [score_variant(plan, variant) for variant in plan.variants]
     for found in scores:
+        for line in found.notices:
+            say(f"{found.variant.name}: {line}")
         for (source, task), notes in found.notes.items():
             for note in notes:
                 say(f"{found.variant.worlds[source]}, {source}, {task}: {note}")

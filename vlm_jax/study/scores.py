@@ -16,10 +16,11 @@ from vlm_jax.evaluation.intervals import Groups, Samples
 from vlm_jax.evaluation.label_scores import LabelUnits, decided_samples
 from vlm_jax.evaluation.run import METRICS
 from vlm_jax.evaluation.scoring import GAINS, Scope
-from vlm_jax.evaluation.text_scores import column_samples, unit_columns
+from vlm_jax.evaluation.text_scores import column_samples, dealings, floor, mean_samples, unit_columns
 from vlm_jax.evaluation.units import END_WORD, UNIT_NAMES
 from vlm_jax.metrics.similarity import Similarity, TfidfSimilarity, minilm
 from vlm_jax.study.ceilings import read_ceilings
+from vlm_jax.study.notices import notices_of
 from vlm_jax.study.plan import Plan
 from vlm_jax.study.pool import GOLD, TRIVIAL_PREFIX, FrameAnswers, Pooled, TextAnswers, common_units, pooled_systems
 from vlm_jax.study.untrained import open_fold
@@ -27,6 +28,8 @@ from vlm_jax.study.variants import Variant
 
 SEED = 0
 """Of the resamples, the same for every system: differences are paired."""
+SHUFFLED, DEALS = "shuffled", 5
+"""Of the cosines' floors: where they stand, and how often sentences are dealt."""
 DATA = "data"
 """The `system` of rows that are true of the data alone (prevalence)."""
 LEAST = {"cosine_minilm": -1.0}
@@ -49,6 +52,7 @@ class VariantScores:
       pooled: {system: one `Pooled` a seed}, for figures.
       units: {(source, task): keys in order}.
       notes: {(source, task): what is missing in the table and why, a sentence each}.
+      notices: what a reader must know of the data and the runs, a sentence each.
     """
 
     variant: Variant
@@ -58,6 +62,7 @@ class VariantScores:
     inits: dict[str, str] = field(default_factory=dict)
     units: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     notes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
 
 
 def score_variant(plan: Plan, variant: Variant) -> VariantScores:
@@ -65,7 +70,7 @@ def score_variant(plan: Plan, variant: Variant) -> VariantScores:
 
     A unit is scored where every trained system that has the task has answered it (all do, but for broken records).
     """
-    found = VariantScores(variant)
+    found = VariantScores(variant, notices=notices_of(plan, variant))
     for name, init, seeds in pooled_systems(plan, variant):
         found.pooled[name], found.inits[name] = seeds, init
     found.units, found.notes = common_units(found.pooled)
@@ -75,6 +80,7 @@ def score_variant(plan: Plan, variant: Variant) -> VariantScores:
             scorer.score(name, scope, [pooled[scope] for pooled in seeds])
     scorer.prevalence()
     scorer.others()
+    found.notices += scorer.unanswered()
     return found
 
 
@@ -86,6 +92,7 @@ class _Scorer:
         self._similarities: dict[int, tuple[Similarity, ...]] = {}
         self._minilm = minilm()
         self._truth = {scope: self._first(scope) for scope in found.units}
+        self._unanswered: dict[tuple[str, str], list[str]] = {}
 
     def _first(self, scope: tuple[str, str]) -> Any:
         """What is true is read from a trained system: a trivial one has not seen which labels a run uses."""
@@ -96,14 +103,14 @@ class _Scorer:
 
     def score(self, name: str, scope: tuple[str, str], seeds: Sequence[Any]) -> None:
         """Rows of one system on one task of one source, in every context that it answers in."""
-        scored = self._frames(scope, seeds) if scope[1] == "landmarks" else self._texts(scope, seeds)
+        scored = (self._frames if scope[1] == "landmarks" else self._texts)(name, scope, seeds)
         for context, several in scored.items():
             samples = Samples.mean(several, name)
             self.found.samples[name, *scope, context] = samples
             shown = samples.names if context == GOLD or scope[1] != "landmarks" else GAINS
             about = self._scope(scope)
             for metric in shown:
-                possible = samples.estimate(metric).within(LEAST.get(metric, 0.0), 1.0)
+                possible = samples.estimate(metric).within(LEAST.get(metric.rpartition("/")[2], 0.0), 1.0)
                 entry = about.entry(possible, metric)
                 self._add(name, scope, metric, context, entry)
 
@@ -114,10 +121,10 @@ class _Scorer:
         groups, truths, known, folds = zip(*rows, strict=True)
         return LabelUnits(truth.classes, np.stack(truths), np.stack(known), Groups.build(groups), np.array(folds))
 
-    def _frames(self, scope: tuple[str, str], seeds: Sequence[FrameAnswers]) -> dict[str, list[Samples]]:
+    def _frames(self, name: str, scope: tuple[str, str], seeds: Sequence[FrameAnswers]) -> dict[str, list[Samples]]:
         units, keys = self.label_units(scope), self.found.units[scope]
         out = {}
-        for context in self._contexts(seeds[0].scores, keys):
+        for context in self._contexts(name, scope, [of.scores for of in seeds]):
             several = []
             for answers in seeds:
                 score, chosen = (
@@ -127,18 +134,22 @@ class _Scorer:
             out[context] = several
         return out
 
-    def _texts(self, scope: tuple[str, str], seeds: Sequence[TextAnswers]) -> dict[str, list[Samples]]:
+    def _texts(self, name: str, scope: tuple[str, str], seeds: Sequence[TextAnswers]) -> dict[str, list[Samples]]:
         keys = self.found.units[scope]
         units = [self._truth[scope].units[key] for key in keys]
         groups = Groups.build([group for group, _, _ in units])
         out = {}
-        for context in self._contexts(seeds[0].texts, keys):
+        for context in self._contexts(name, scope, [of.texts for of in seeds]):
             several = []
             for answers in seeds:
                 written = [answers.texts[context][key] for key in keys]
                 names, columns = self._columns(units, written)
                 found = column_samples(names, columns, groups, resamples=self.resamples, seed=SEED)
-                several.append(self._with_facts(found, scope, units, written, groups) if context == GOLD else found)
+                if context == GOLD:
+                    found = self._with_facts(found, scope, units, written, groups)
+                if context == GOLD and not name.startswith(TRIVIAL_PREFIX):
+                    found = self._with_floors(found, units, written, groups)
+                several.append(found)
             out[context] = several
         return out
 
@@ -152,9 +163,37 @@ class _Scorer:
         facts = fact_samples(written, references, groups, labels, resamples=self.resamples, seed=SEED)
         return found.beside(facts, FACTS)
 
-    def _contexts(self, answered: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
-        """Those in which every unit is answered: where nothing is described there is nothing to roll out."""
-        return [c for c in answered if all(key in answered[c] for key in keys)]
+    def _with_floors(self, found: Samples, units: Sequence[Any], written: Sequence[str], groups: Groups) -> Samples:
+        """The same with the floor of every cosine: the sentences dealt to wrong units, of any fold."""
+        dealt, folds = dealings(written, DEALS, SEED), np.array([fold for _, _, fold in units])
+        names = [s.name for s in self.similarities(int(folds[0]))]
+        columns = np.zeros((len(units), len(names)))
+        for fold in np.unique(folds).tolist():
+            rows = np.flatnonzero(folds == fold).tolist()
+            here, references = [[texts[i] for i in rows] for texts in dealt], [units[i][1] for i in rows]
+            for j, similarity in enumerate(self.similarities(fold)):
+                columns[rows, j] = floor(similarity, here, references)
+        if not names or len(units) < 2:
+            return found
+        return found.beside(mean_samples(names, columns, groups, resamples=self.resamples, seed=SEED), SHUFFLED)
+
+    def _contexts(self, name: str, scope: tuple[str, str], seeds: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Those in which every seed has answered every unit: where nothing is described there is nothing to roll out;
+        which others there are is kept for `unanswered`."""
+        found, keys = [], self.found.units[scope]
+        for context in seeds[0]:
+            if all(context in of and all(key in of[context] for key in keys) for of in seeds):
+                found.append(context)
+            else:
+                self._unanswered.setdefault((scope[1], context), []).append(name)
+        return found
+
+    def unanswered(self) -> list[str]:
+        """A sentence on each context in which systems have not answered every unit of a task, and have no scores."""
+        return [
+            f"{task}, {context.replace('_', ' ')}: not given of {', '.join(names)}, which have not answered all in it"
+            for (task, context), names in self._unanswered.items()
+        ]
 
     def _columns(self, units: Sequence[Any], texts: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
         """Fold by fold, for tf-idf is fitted on each fold's training texts."""

@@ -19,6 +19,8 @@ EXTERNAL = ("endovit", "surgical_gpt")
 COUNTED = ("hmm",)
 """Systems that are fitted by counting: there is no learning rate to try."""
 TRIVIAL = "trivial"
+DATA_ONLY = "configs/vlm.py:micro"
+"""What opens the data where no model is built."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def study_systems(study: StudyConfig) -> list[StudySystem]:
         config = run_config(study, name, rows[name])
         init = started_from(config)
         found.append(StudySystem(name, shown_name(name, init), spec=rows[name], init=init))
+    data_config(study)
     return [*found, StudySystem(TRIVIAL, TRIVIAL, init="counts")]
 
 
@@ -89,6 +92,20 @@ def run_config(study: StudyConfig, name: str, spec: str) -> Config:
         raise UserError(
             "config key 'settings' of a study cannot set data.path or data.split: see data.path, fold_files"
         )
+    return _shared(study, name, config)
+
+
+def data_config(study: StudyConfig) -> Config:
+    """The data settings that the study sets for all runs; the rest is of a model of which nothing is too large."""
+    settings = [(key, value) for owner, key, value in map(_setting, study.settings) if not owner]
+    own = [(key, value) for key, value in settings if key.startswith("data.")]
+    own += [(f"model.{part}.positions", "1000000") for part in ("text_encoder", "decoder")]
+    if size := dict(own).get("data.image_size"):
+        own.append(("model.image_encoder.patch", size))
+    return _shared(study, TRIVIAL, load_config(DATA_ONLY, own))
+
+
+def _shared(study: StudyConfig, name: str, config: Config) -> Config:
     evaluation = dataclasses.replace(config.eval, contexts=study.contexts, bootstrap=0)
     return dataclasses.replace(
         config,

@@ -7,14 +7,14 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vlm_jax.contract import TEXT_TASKS
 from vlm_jax.study.pool import GOLD
-from vlm_jax.study.scores import COLUMNS, DATA, Row
+from vlm_jax.study.scores import COLUMNS, DATA, SHUFFLED, Row
 
+_COSINES = tuple(f"{floor}{name}" for name in ("cosine_tfidf", "cosine_minilm") for floor in ("", f"{SHUFFLED}/"))
 SHOWN = {
     "landmarks": ("f1_macro", "f1_micro", "precision_macro", "recall_macro", "map"),
-    "describe": ("bleu2", "rouge_l", "cosine_tfidf", "cosine_minilm", "exact"),
-    "anticipate": ("bleu2", "rouge_l", "cosine_tfidf", "cosine_minilm", "exact"),
-    "report": ("bleu2", "rouge_l", "cosine_tfidf", "cosine_minilm", "exact"),
+    **dict.fromkeys(TEXT_TASKS, ("bleu2", "rouge_l", *_COSINES, "exact")),
 }
 """What the short tables show of each task; table.csv has all."""
 _TEX = {"\\": r"\textbackslash{}", **{c: "\\" + c for c in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\^{}"}

@@ -16,22 +16,20 @@ import numpy as np
 from vlm_jax.contract import TASKS, TEXT_TASKS
 from vlm_jax.data.files import to_json, write_bytes
 from vlm_jax.data.run_data import RunData
-from vlm_jax.evaluation.run import METRICS, split_units
+from vlm_jax.evaluation.run import METRICS, PREDICTIONS, split_units
 from vlm_jax.evaluation.trivial import trivial_labels, trivial_texts
 from vlm_jax.evaluation.units import Unit, references
 from vlm_jax.study.plan import Job, Plan
 from vlm_jax.tasks import TASK_TABLE
 
-SPEC = "configs/vlm.py:micro"
-"""Only its data settings matter: what the study sets for all runs is set for this one, too."""
 HALF = 0.5
 
 Rows = dict[int, dict[str, Any]]
 
 
 def open_fold(job: Job) -> RunData:
-    """The data of a job without a configuration of its own."""
-    return RunData.open(job.config(SPEC))
+    """The data of a job."""
+    return RunData.open(job.config)
 
 
 def write_trivial(plan: Plan, job: Job) -> None:
@@ -59,6 +57,13 @@ def write_trivial(plan: Plan, job: Job) -> None:
     job.results.mkdir(parents=True, exist_ok=True)
     for name, rows in found.items():
         write_rows(job.results / f"{name}.jsonl", rows)
+    write_bytes(job.results / METRICS, to_json({}))
+
+
+def write_unanswered(job: Job) -> None:
+    """The results of a system on a fold without a unit of its tasks: none, and no failure either."""
+    job.results.mkdir(parents=True, exist_ok=True)
+    write_rows(job.results / PREDICTIONS, {})
     write_bytes(job.results / METRICS, to_json({}))
 
 
