@@ -51,10 +51,9 @@ _LESS_TO_TRAIN = (
     "--config.model.remat=true"
 )
 _LESS_MEMORY = {
-    **dict.fromkeys(("demo", "train", "bench", "doctor", "inspect"), _LESS_TO_TRAIN),
+    **dict.fromkeys(("demo", "train", "bench", "inspect"), _LESS_TO_TRAIN),
     "evaluate": "make --config.eval.batch_size smaller",
     "predict": "give a smaller --batch_size",
-    "study": "make train.batch_size or eval.batch_size smaller in the study's settings",
 }
 _PREFIX = "--config."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

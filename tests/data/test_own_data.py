@@ -38,11 +38,19 @@ def test_the_adapter_of_the_documentation(repository, toy, tmp_path):
     assert dataset.read_image(5) == (root / "ben/1.jpg").read_bytes()
     assert cli.main(["data", "check", str(tmp_path / "d")]) == 0
 
-    excel = "\r\n".join(lines).replace(",", ";").replace("1", "1.0").replace("/1.0", "/1")
+    excel = "\r\n".join(lines).replace(",", ";").replace(";1", ";1,0")
     (root / "labels.csv").write_text(excel, encoding="utf-8-sig")
     adapter.build(root, tmp_path / "d", progress=False)  # the same table: the same data set
 
-    for text in ("", "file,septum\nanna/0.jpg,1", "image,septum\n0.jpg,1", "image,septum\nanna/77.jpg,1", "image,a"):
+    odd = ("image,a\nanna/0.jpg,0.5", "image,a\nanna/0.jpg,ja", "image,a\nanna/0.jpg,1,1", "a,image\n1")
+    for text in (
+        *odd,
+        "",
+        "file,septum\nanna/0.jpg,1",
+        "image,septum\n0.jpg,1",
+        "image,septum\nanna/77.jpg,1",
+        "image,a",
+    ):
         (root / "labels.csv").write_text(text)
         with pytest.raises(UserError, match=r"labels.csv"):
             adapter.build(root, tmp_path / "e", progress=False)

@@ -40,6 +40,7 @@ def test_json_lines_give_texts_and_defaults_fill_what_is_missing(folder):
         ('{"image": "a.png", "keywrod": "a"}', 'unknown key "keywrod"; did you mean "keyword"?'),
         ('{"image": "a.png", "zzz": "a"}', 'unknown key "zzz"; expected image'),
         ('{"image": "a.png", "context": "\\ud83d"}', "half of a character"),
+        ('{"image": "a.png", "before": ["\\ud83d.png"]}', "half of a character"),
         ('{"image": "a.png", "context": 3}', '"context" is a number; expected a string'),
         ('{"image": "a.png", "context": ["Mrs. Secret"]}', '"context" is a list; expected a string'),
     ],

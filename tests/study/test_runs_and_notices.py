@@ -50,24 +50,30 @@ def test_finished_runs_of_another_configuration_are_refused_by_name(plan):
     place = epath.Path(jobs.trial_folder(job, 1.0))
     place.mkdir(parents=True)
     config_io.dump(job.config, place / "config.json")
-    check_runs(plan.jobs())
+    check_runs(plan)
     config_io.dump(jobs.at_rate(job.config, 2.0), place / "config.json")
-    check_runs(plan.jobs())  # one that is not done is refused where it goes on
+    check_runs(plan)  # one that is not done is refused where it goes on
     job.results.mkdir(parents=True)
     (job.results / METRICS).write_text("{}")
-    with pytest.raises(UserError, match=r"base@tiny .*optim.lr differ.*remove '.*fold0-seed0'"):
-        check_runs(plan.jobs())
+    with pytest.raises(
+        UserError, match=r"base@tiny .*optim.lr differ.*remove '\S*/base@tiny' and '\S*/template_filler@tiny' to"
+    ):
+        check_runs(plan)
 
 
 def test_notices_name_their_systems_and_stand_once(plan):
-    said = {"base@tiny": ["2 of 56 texts are cut", "all say"], "no_image@tiny": ["3 of 60 texts are cut", "all say"]}
+    said = {
+        "base@tiny": ["site1: 2 of 56 texts are cut", "all say"],
+        "no_image@tiny": ["site1: 30 of 60 texts are cut", "site2: 1 of 9 texts are cut", "all say"],
+    }
     for job in (job for job in plan.jobs() if job.system.trained):
         job.folder.mkdir(parents=True)
         found = {"notices": said.get(job.system.name, ["all say"])} if job.fold == 0 else {}
         (job.folder / jobs.SUMMARY).write_text(json.dumps(found))
     assert notices_of(plan, plan.variants[0]) == [
-        "base@tiny, no_image@tiny: 2 of 56 texts are cut (so or alike in 2 runs)",
+        "base@tiny, no_image@tiny: site1: 30 of 60 texts are cut (so or alike in 2 runs)",
         "all say (so or alike in 4 runs)",
+        "no_image@tiny: site2: 1 of 9 texts are cut",
     ]
 
 
@@ -95,7 +101,7 @@ def test_a_fold_without_a_unit_of_a_system_is_no_failure(plan, monkeypatch):
     monkeypatch.setattr(jobs, "split_units", lambda *_: {"report": []})
     monkeypatch.setattr(jobs, "evaluate", lambda *_, **__: pytest.fail("there is nothing to evaluate"))
     assert jobs.run_job(plan, job) == 0 and job.done
-    assert read_json(job.folder / jobs.SUMMARY)["notices"] == ["fold 0 has nothing to test it on"]
+    assert read_json(job.folder / jobs.SUMMARY)["notices"] == ["has nothing to be tested on in a fold"]
     pooled = {name: seeds for name, _, seeds in pooled_systems(plan, plan.variants[0])}
     assert pooled["keyword_report@tiny"] == [{}]
 
@@ -107,4 +113,4 @@ def test_contexts_that_are_not_answered_for_every_unit_are_said(finished):
     whole = dict.fromkeys(keys, "")
     seeds = [{"gold": whole, "empty": whole}, {"gold": whole, "empty": dict.fromkeys(keys[1:], "")}]
     assert scorer._contexts("base", ("toy", "report"), seeds) == ["gold"]
-    assert scorer.unanswered() == ["report, empty: not given of base, which have not answered all in it"]
+    assert scorer.unanswered() == ["toy, report, empty: no score of base: not all units are answered"]

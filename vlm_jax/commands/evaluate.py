@@ -84,8 +84,9 @@ def _data(system: Any, paths: str | None, whole: bool) -> Any:
     try:
         return RunData.open(config, system.tokenizer, system.labels, whole=whole, trained_on=known)
     except UserError as error:
-        if str(error).startswith("data.split"):  # of the checkpoint: nothing that can be changed here
-            raise UserError(f"by the run's own rule: {error}; to score other data whole, use --split all") from error
+        if str(error).startswith("data.split"):  # its advice is for training: here the checkpoint's rule stands
+            what = str(error).partition(": take")[0]
+            raise UserError(f"by the run's own rule {what}: to score other data whole, use --split all") from error
         raise
 
 

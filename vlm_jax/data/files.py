@@ -115,6 +115,13 @@ def text_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8-sig").split("\n")
 
 
+def whole_text(text: str, where: str) -> str:
+    """The text, which tables and tokenizers can hold; UserError where JSON escapes left half of a character in it."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f"{where} holds half of a character (\\ud800 to \\udfff alone): mend the text")
+    return text
+
+
 @contextlib.contextmanager
 def alone_in(directory: Path) -> Iterator[None]:
     """Makes the directory and holds it against other processes until the block ends: an advisory lock of the directory

@@ -277,7 +277,8 @@ def split_sources(parts: Sequence[SourceRecords], config: Config, absent: Collec
         )
         for part in parts
     ]
-    for text, rule in rules.items() if not absent else ():
+    elsewhere = set(per_source(config.data.split, sorted(absent), "data.split", names).values())
+    for text, rule in ((text, rule) for text, rule in rules.items() if text not in elsewhere):
         chosen = [s for p, s in zip(parts, splits, strict=True) if texts[p.info.source] == text]
         check_ids(rule, {group for split in chosen for group in split.groups.tolist()})
     _check_apart(parts, splits)

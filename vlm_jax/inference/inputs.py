@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vlm_jax.data.files import files_below, text_lines
+from vlm_jax.data.files import files_below, text_lines, whole_text
 from vlm_jax.data.transforms import SUFFIXES, is_image
 from vlm_jax.errors import UserError
 from vlm_jax.inference.request import TEXTS, Request
@@ -79,11 +79,11 @@ def _parse(line: str, path: Path, number: int) -> Request:
         if key == "before":
             if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
                 raise UserError(f'{where}: "before" is no list of paths; expected ["frame1.jpg", ...] in order of time')
+            whole_text("".join(value), f'{where}: "before"')
             continue
         if value is not None and not isinstance(value, str):
             raise UserError(f'{where}: "{key}" is {_JSON_TYPES[type(value)]}; expected a string or null')
-        if value and not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise UserError(f'{where}: "{key}" holds half of a character (\\ud800 to \\udfff alone): mend the text')
+        whole_text(value or "", f'{where}: "{key}"')
     image = path.parent / row["image"]
     before = tuple(path.parent / name for name in row.get("before") or ())
     return Request(image, str(image), **{name: row.get(name) for name in TEXTS}, before=before)

@@ -14,11 +14,10 @@ from typing import Any
 
 from vlm_jax.contract import Record
 from vlm_jax.data.check_rows import named_labels, plain
-from vlm_jax.data.files import to_json, write_bytes
-from vlm_jax.evaluation.run import METRICS, PREDICTIONS, split_units
+from vlm_jax.evaluation.run import PREDICTIONS, split_units
 from vlm_jax.evaluation.units import as_scored
 from vlm_jax.study.plan import Job
-from vlm_jax.study.untrained import base_row, open_fold, read_rows, said, write_rows
+from vlm_jax.study.untrained import base_row, open_fold, read_rows, said, write_results
 
 SEPARATOR = ", "
 STRUCTURED = ("describe", "anticipate")
@@ -137,9 +136,7 @@ def fill(parent: Job, job: Job) -> None:
                 answer = said(task, unit, as_scored(write(gold)), ())
                 answer["contexts"] = {context: as_scored(write(chosen)) for context, chosen in others.items()}
                 base_row(rows, unit)[task] = answer
-    job.results.mkdir(parents=True, exist_ok=True)
-    write_rows(job.results / PREDICTIONS, rows)
-    write_bytes(job.results / METRICS, to_json({}))
+    write_results(job, rows)
 
 
 def present_in_contexts(landmarks: Mapping[str, Mapping[str, Any]]) -> tuple[Landmarks, dict[str, Landmarks]]:

@@ -25,13 +25,13 @@ from vlm_jax.models.count import parameter_table
 from vlm_jax.study.filler import fill
 from vlm_jax.study.plan import Job, Plan
 from vlm_jax.study.systems import trials_of
-from vlm_jax.study.untrained import write_trivial, write_unanswered
+from vlm_jax.study.untrained import write_results, write_trivial
 from vlm_jax.training.loop import train
 from vlm_jax.training.writers import NAME as TRAINING_LOG
 
 SUMMARY = "summary.json"
 LOG = "log.txt"
-NOTHING = "fold {fold} has nothing to test it on"
+NOTHING = "has nothing to be tested on in a fold"
 
 
 def run_job(plan: Plan, job: Job) -> int:
@@ -65,8 +65,8 @@ def _train_and_score(job: Job) -> int:
     if any(split_units(data, "test", system.config.tasks).values()):
         evaluate(system, data, "test", job.results, contexts=job.study.contexts, progress=False)
     else:
-        summary["notices"] += [NOTHING.format(fold=job.fold)]
-        write_unanswered(job)
+        summary["notices"] += [NOTHING]
+        write_results(job, {})
     write_bytes(job.folder / SUMMARY, to_json(summary | {"seconds_of_scoring": time.monotonic() - start}, indent=1))
     if not job.study.keep_checkpoints:
         for place in trials.values():

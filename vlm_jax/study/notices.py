@@ -14,10 +14,11 @@ from vlm_jax.study.plan import Plan
 from vlm_jax.study.variants import Variant
 
 SHOWN = 3
+_NUMBER = re.compile(r"(?<!\w)\d+(?!\w)")  # by itself: those of names tell sources apart
 
 
 def notices_of(plan: Plan, variant: Variant) -> list[str]:
-    """A line each: of all trained systems or of some, which are named; alike but for their numbers, the first stands.
+    """A line each: of all trained systems or of some, which are named; of those alike but for numbers the largest.
 
     Runs of before summaries had notices say nothing.
     """
@@ -27,8 +28,8 @@ def notices_of(plan: Plan, variant: Variant) -> list[str]:
     for job in trained:
         file = job.folder / SUMMARY
         for notice in read_json(file).get("notices", ()) if file.is_file() else ():
-            key = re.sub(r"\d+", "#", notice)
-            said.setdefault(key, notice)
+            key = _NUMBER.sub("#", notice)
+            said[key] = max(said.get(key, notice), notice, key=_numbers)
             owners[key][job.system.shown] += 1
     everyone = {job.system.shown for job in trained}
     lines = shared_patients(variant)
@@ -38,6 +39,10 @@ def notices_of(plan: Plan, variant: Variant) -> list[str]:
         who = "" if set(names) == everyone else f"{', '.join(names[:SHOWN])}{more}: "
         lines.append(f"{who}{notice}" + (f" (so or alike in {counted(runs, 'run')})" if runs > 1 else ""))
     return lines
+
+
+def _numbers(notice: str) -> list[int]:
+    return [int(number) for number in _NUMBER.findall(notice)]
 
 
 def shared_patients(variant: Variant) -> list[str]:

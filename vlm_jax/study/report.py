@@ -44,7 +44,8 @@ are given; "rolled out": the system's own; "empty": none. A ceiling is what the 
 task, would allow at best; none is shown where the data set does not say. Average precision (and map, its mean over
 classes) compares only scores of one fold, which are one model's, and is the mean over folds weighted by their
 positives: how one model ranks the frames of new procedures, not whether the models of all folds share a scale. A
-constant answer has the prevalence of each fold so, in the mean a little more than that of all frames."""
+constant answer has the prevalence of each fold so, in the mean a little more than that of all frames. "shuffled/" is
+the floor of the cosine beside it: what the system's own sentences score where they are dealt to wrong units."""
 
 
 def study_html(

@@ -49,7 +49,7 @@ def run_study(study: StudyConfig, workdir: Path, *, runs_only: bool = False) -> 
         with _alone(workdir / "data"):
             claim(study, workdir)
             plan = make_plan(study, workdir)
-            check_runs(plan.jobs())
+            check_runs(plan)
         for line in (line for variant in plan.variants for line in shared_patients(variant)):
             say(line)
         # From here on: the simulator's ray tracer runs for long, and was optimised.
@@ -106,7 +106,7 @@ def assemble(plan: Plan) -> None:
     start = time.monotonic()
     scores = [score_variant(plan, variant) for variant in plan.variants]
     for found in scores:
-        for line in found.notices:
+        for line in (line for line in found.notices if line not in shared_patients(found.variant)):
             say(f"{found.variant.name}: {line}")
         for (source, task), notes in found.notes.items():
             for note in notes:

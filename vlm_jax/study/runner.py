@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlm_jax.errors import EnvironmentFault, UserError
+from vlm_jax.errors import EnvironmentFault, UserError, is_out_of_memory
 from vlm_jax.study.jobs import LOG, run_job
 from vlm_jax.study.plan import Job, Plan
 from vlm_jax.study.systems import StudySystem
@@ -24,6 +24,7 @@ from vlm_jax.training.preemption import EXIT_PREEMPTED
 
 LOCK = "lock"
 POLL_SECONDS = 2.0
+OUT_OF_MEMORY = "out of memory: fewer --processes, or another --workdir with a smaller train.batch_size in `settings`"
 
 
 def say(text: str) -> None:
@@ -101,7 +102,7 @@ class Runner:
                 traceback.print_exc(file=log)
             if isinstance(error, OSError):
                 raise
-            self._fail(job, f"{type(error).__name__}: {error}")
+            self._fail(job, OUT_OF_MEMORY if is_out_of_memory(error) else f"{type(error).__name__}: {error}")
         self._spent, self._ended = self._spent + time.monotonic() - start, self._ended + 1
         if not code:
             say(f"{self._place()} {job.title} done in {time.monotonic() - start:.0f} s{self._left()}")

@@ -92,7 +92,7 @@ class _Scorer:
         self._similarities: dict[int, tuple[Similarity, ...]] = {}
         self._minilm = minilm()
         self._truth = {scope: self._first(scope) for scope in found.units}
-        self._unanswered: dict[tuple[str, str], list[str]] = {}
+        self._unanswered: dict[tuple[str, str, str], list[str]] = {}
 
     def _first(self, scope: tuple[str, str]) -> Any:
         """What is true is read from a trained system: a trivial one has not seen which labels a run uses."""
@@ -165,16 +165,17 @@ class _Scorer:
 
     def _with_floors(self, found: Samples, units: Sequence[Any], written: Sequence[str], groups: Groups) -> Samples:
         """The same with the floor of every cosine: the sentences dealt to wrong units, of any fold."""
-        dealt, folds = dealings(written, DEALS, SEED), np.array([fold for _, _, fold in units])
+        folds = np.array([fold for _, _, fold in units])
         names = [s.name for s in self.similarities(int(folds[0]))]
+        if not names or len(units) < 2:
+            return found
+        dealt = dealings(written, DEALS, SEED)
         columns = np.zeros((len(units), len(names)))
         for fold in np.unique(folds).tolist():
             rows = np.flatnonzero(folds == fold).tolist()
             here, references = [[texts[i] for i in rows] for texts in dealt], [units[i][1] for i in rows]
             for j, similarity in enumerate(self.similarities(fold)):
                 columns[rows, j] = floor(similarity, here, references)
-        if not names or len(units) < 2:
-            return found
         return found.beside(mean_samples(names, columns, groups, resamples=self.resamples, seed=SEED), SHUFFLED)
 
     def _contexts(self, name: str, scope: tuple[str, str], seeds: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -185,14 +186,14 @@ class _Scorer:
             if all(context in of and all(key in of[context] for key in keys) for of in seeds):
                 found.append(context)
             else:
-                self._unanswered.setdefault((scope[1], context), []).append(name)
+                self._unanswered.setdefault((*scope, context), []).append(name)
         return found
 
     def unanswered(self) -> list[str]:
         """A sentence on each context in which systems have not answered every unit of a task, and have no scores."""
         return [
-            f"{task}, {context.replace('_', ' ')}: not given of {', '.join(names)}, which have not answered all in it"
-            for (task, context), names in self._unanswered.items()
+            f"{source}, {task}, {context.replace('_', ' ')}: no score of {', '.join(names)}: not all units are answered"
+            for (source, task, context), names in self._unanswered.items()
         ]
 
     def _columns(self, units: Sequence[Any], texts: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -60,10 +60,10 @@ def write_trivial(plan: Plan, job: Job) -> None:
     write_bytes(job.results / METRICS, to_json({}))
 
 
-def write_unanswered(job: Job) -> None:
-    """The results of a system on a fold without a unit of its tasks: none, and no failure either."""
+def write_results(job: Job, rows: Rows) -> None:
+    """The predictions of a job, and an empty metrics.json, which says that it is done."""
     job.results.mkdir(parents=True, exist_ok=True)
-    write_rows(job.results / PREDICTIONS, {})
+    write_rows(job.results / PREDICTIONS, rows)
     write_bytes(job.results / METRICS, to_json({}))
 
 

@@ -219,6 +219,16 @@ def test_all_sources_of_a_run(toy, notes_path, make_config, tmp_path):
         split_sources([toy, notes], make_config({"data.split": both}))
 
 
+def test_rules_of_absent_sources_hide_no_mistake_in_the_others(toy, make_config, tmp_path):
+    own = write_list(tmp_path / "own.json", {"test": ["patient1", "patient9"]})
+    theirs = write_list(tmp_path / "theirs.json", {"test": ["cluster n1"]})
+    with pytest.raises(UserError, match="unknown group 'patient9'"):
+        split_sources([toy], make_config({"data.split": f"toy={own},notes={theirs}"}), {"notes"})
+    both = write_list(tmp_path / "both.json", {"test": ["patient1", "cluster n1"]})
+    [split] = split_sources([toy], make_config({"data.split": both}), {"notes"})
+    assert set(split.groups[split.codes == 2]) == {"patient1"}
+
+
 def test_one_group_in_two_data_sets_and_two_splits(toy_path, make_config):
     """Same source, the same patients: two halves of the procedures, each split for itself."""
     import dataclasses

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence
-from vlm_jax.data.files import local_path, text_lines
+from vlm_jax.data.files import local_path, text_lines, whole_text
 from vlm_jax.data.sources import near_duplicates, note_text, step_codes
 from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
@@ -127,11 +127,7 @@ def _parse(line: str, where: str) -> tuple[str, str]:
         ) from error
     if not isinstance(ids, list) or not isinstance(id, str) or not isinstance(text, str):
         raise UserError(f'{where}: note_ids should be a list of strings, as ["case-001"], and text a string')
-    try:
-        (id + text).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where} holds half of a character (\\ud800 to \\udfff alone): mend the text") from error
-    return id, text
+    return whole_text(id, where), whole_text(text, where)
 
 
 def _bundle(note: Note, patient: str) -> ProcedureBundle:

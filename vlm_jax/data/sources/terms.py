@@ -6,11 +6,10 @@ from pathlib import Path
 
 
 def licence_of(root: Path, said: str | None) -> str:
-    """What the user said, else the first line of a LICENSE file in the folder, or beside the file; never a guess."""
+    """What the user said, else the first line of a LICENSE file in the folder, else nothing: never a guess."""
     if said is not None:
         return said
-    folder = root.parent if root.is_file() else root
-    for path in sorted(folder.glob("LICEN[CS]E*")):
+    for path in sorted(root.glob("LICEN[CS]E*")):
         if not path.is_file():
             continue
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -21,7 +21,7 @@ from vlm_jax.contract import DatasetInfo, Frame, Procedure, ProcedureBundle, Vid
 from vlm_jax.data.files import digest_of_files, files_below, local_path
 from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
-from vlm_jax.data.transforms import decode_pixels, is_image, resize_image
+from vlm_jax.data.transforms import SUFFIXES, decode_pixels, is_image, resize_image
 from vlm_jax.errors import UserError
 
 ADAPTER = "unlabelled_frames"
@@ -82,7 +82,7 @@ def find_videos(root: Path) -> dict[str, dict[int, Path]]:
     """Video -> frame number -> image. Folders above all images say nothing and stand in no name."""
     images = files_below(root, is_image)
     if not images:
-        raise UserError(f"'{root}' has no images: expected files as VIDEO-frame-12.jpg or VIDEO/0012.png")
+        raise UserError(f"'{root}' has no images ({' '.join(SUFFIXES)}): expected VIDEO-frame-12.jpg or VIDEO/0012.png")
     top = Path(os.path.commonpath([p.parent for p in images]))
     videos: dict[str, dict[int, Path]] = defaultdict(dict)
     for image in images:
