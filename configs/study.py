@@ -104,8 +104,8 @@ def small() -> ConfigDict:
     transformer from random weights sees next to nothing in so few steps (docs/results/probes.md).
 
     Command: vlm-jax study --config configs/study.py:small --workdir runs/study_small --processes 2
-    Expect: the table and the report; not run whole yet, so no score of it is published.
-    Hardware and time: two CPU cores, hours: the first four of 57 runs took 10 to 15 minutes each on one core.
+    Expect: the table and the report (docs/results/study.md).
+    Hardware and time: two CPU cores, three to four hours by two processes: the third fold took one, beside other work.
     """
     config = ConfigDict(dataclasses.asdict(StudyConfig(name="small")))
     config.table = table("tiny")
