@@ -24,7 +24,7 @@ from vlm_jax.study.jobs import SUMMARY
 
 SHOWN = {
     "landmarks": ("f1_macro", "f1_micro", "map"),
-    **dict.fromkeys(TASKS[1:], ("bleu2", "rouge_l", "exact", "cosine_tfidf")),
+    **dict.fromkeys(TASKS[1:], ("bleu2", "rouge_l", "exact", "cosine_tfidf", "shuffled/cosine_tfidf")),
 }
 """Of each task, the first in all contexts; table.csv has all."""
 CONTEXTS = ("gold", "rolled_out", "empty")
