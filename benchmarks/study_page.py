@@ -142,7 +142,8 @@ def cost_table(result: dict[str, Any]) -> str:
 def chart(result: dict[str, Any]) -> str:
     """Every contrast with its interval beside the margin."""
     found = [c for c in result["contrasts"] if c["low"] is not None]
-    rows = {f"{c['name']}: {c['first']} - {c['second']}": [(c["value"], c["low"], c["high"])] for c in found}
+    names = [" - ".join(c[side].partition("@")[0] for side in ("first", "second")) for c in found]
+    rows = {name: [(c["value"], c["low"], c["high"])] for name, c in zip(names, found, strict=True)}
     title = f"First minus second, 95 % over procedures; grey: the margin; cut at {SPAN}; {result['world']}"
     return interval_chart(rows, title, result["contrasts"][0]["margin"], SPAN)
 
