@@ -28,6 +28,9 @@ example:
 """
 
 SETTINGS = ANSWERING
+CONTEXTS_HELP = (
+    "of gold, rolled_out, empty, no_keyword, no_context, shuffled_texts, shuffled_images (default: as configured)"
+)
 _SPLITS = ("train", "validation", "test", "all")
 
 
@@ -39,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", default="best", metavar="N|best|last", help="which checkpoint (default: best)")
     parser.add_argument("--data", metavar="DIR[,DIR]", help="other data sets than those of the training run")
     parser.add_argument("--split", default="test", choices=_SPLITS, help="all: every record of --data (default: test)")
-    parser.add_argument("--contexts", metavar="NAME[,NAME]", help="of gold, rolled_out, empty (default: as configured)")
+    parser.add_argument("--contexts", metavar="NAME[,NAME]", help=CONTEXTS_HELP)
     parser.add_argument("--out", metavar="DIR", help="where the results go (default: DIR/eval/SPLIT)")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
 

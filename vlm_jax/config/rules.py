@@ -44,7 +44,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 LISTS: dict[str, tuple[str, ...]] = {
     "tasks": (*TASK_NAMES, *PRETRAINING),
-    "eval.contexts": ("gold", "rolled_out", "empty"),
+    "eval.contexts": ("gold", "rolled_out", "empty", "no_keyword", "no_context", "shuffled_texts", "shuffled_images"),
 }
 """Settings that name one or more of a closed list, each once."""
 

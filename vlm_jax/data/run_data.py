@@ -18,7 +18,7 @@ from vlm_jax.data.collate import Collator, Row
 from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
 from vlm_jax.data.records import RecordTable, SourceRecords, build_records, unit_of
-from vlm_jax.data.run_sources import agreeing_sources, open_all, unsplit
+from vlm_jax.data.run_sources import NOTHING, agreeing_sources, open_all, unsplit
 from vlm_jax.data.sampling import source_shares
 from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
 from vlm_jax.data.texts import cut_texts, texts_of
@@ -27,13 +27,6 @@ from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.text.normalise import mirror
 from vlm_jax.text.tokenizer import Tokenizer
-
-NOTHING = {
-    "joined": "has no frame or sentence to learn from; build it again, or pre-train on it (configs/pretrain)",
-    "frames": "has no frames that are assessable, and a masked autoencoder needs nothing else; leave it out",
-    "texts": "has neither report sentences nor descriptions for a masked language model; leave it out",
-}
-"""Unit of a run's records -> what is said of a data set without one."""
 
 
 @dataclass
@@ -213,6 +206,7 @@ class RunData:
         rows: Sequence[int] | np.ndarray | None = None,
         mesh: Mesh | None = None,
         overrides: Mapping[int, Record] | None = None,
+        pictures: Mapping[int, int] | None = None,
     ) -> Iterator[Batch]:
         """Batches for evaluation, not augmented, in the given order; the last one is padded with valid = False.
 
@@ -223,10 +217,11 @@ class RunData:
           mesh: as in `train_batches`.
           overrides: position in `view` (or global row, where rows were given) -> the record to use in its place; its
             `image` may stay b"", then the frame's own is read, and None means that there is no image.
+          pictures: position in `view` -> the position whose frame, and those before it, are shown in its place.
         """
         if not isinstance(view, RecordTable):
             view, rows = self.table, np.asarray(view, np.int64)
-        table, replaced = view, overrides or {}
+        table, replaced, shown = view, overrides or {}, pictures or {}
         positions = np.arange(len(table)) if rows is None else np.asarray(rows, np.int64)
 
         def make_row(slot: int) -> Row:
@@ -234,7 +229,8 @@ class RunData:
                 return self._collator.empty()
             position = int(positions[slot])
             record = replaced.get(position) or table.record(position, image=False)
-            return self._row(record, int(table.rows[position]), NO_CHANGES)
+            row, picture = (int(table.rows[i]) for i in (position, shown.get(position, position)))
+            return self._row(record, row, picture, NO_CHANGES)
 
         shard = self._shard(mesh, batch_size, "eval.batch_size")
         batches = self._read(make_row, batch_size, shard, 0, -(-len(positions) // batch_size))
@@ -273,13 +269,13 @@ class RunData:
             return self._collator.empty(row)
         with self.timings.timed("row"):
             record = self.table.record(row, image=False)
-            return self._row(record, row, draw_changes(self.config, slot, pictured=record.image is not None))
+            return self._row(record, row, row, draw_changes(self.config, slot, pictured=record.image is not None))
 
-    def _row(self, record: Record, row: int, changes: Changes) -> Row:
+    def _row(self, record: Record, row: int, picture: int, changes: Changes) -> Row:
         """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""
         try:
-            image = self._image(record, row)
-            part, place = self.table.locate(row)
+            image = self._image(record, picture)
+            part, place = self.table.locate(picture)
             before = [] if image is None else part.before(place, self.config.data)
         except EnvironmentFault:  # the disk went away: no fault of the record's
             raise

@@ -13,6 +13,13 @@ from vlm_jax.data.splits import UNUSED, SourceSplit, choose_level
 from vlm_jax.data.store import Dataset, open_dataset
 from vlm_jax.errors import UserError
 
+NOTHING = {
+    "joined": "has no frame or sentence to learn from; build it again, or pre-train on it (configs/pretrain)",
+    "frames": "has no frames that are assessable, and a masked autoencoder needs nothing else; leave it out",
+    "texts": "has neither report sentences nor descriptions for a masked language model; leave it out",
+}
+"""Unit of a run's records -> what is said of a data set without one."""
+
 
 def open_all(paths: Sequence[str]) -> list[Dataset]:
     """The data sets of `data.path`.

@@ -1,15 +1,17 @@
-"""What a system answers to units, under gold, rolled-out or empty contexts.
+"""What a system answers to units, under gold, rolled-out or empty contexts, and with inputs taken away or exchanged.
 
 Gold: the prompts of the records (the paper's comparison). Empty: no text but the keyword. Rolled out: what would happen
 in an operating theatre: the system's own earlier sentences stand for the previous and the current description and for
-the report so far. Activities follow in time within a video, sentences as the report has them; chains are answered side
-by side. Where a system describes nothing it has nothing to roll out: no such answers of landmarks and anticipate then.
+the report so far. Activities follow in time within a video, sentences as the report has them; chains are answered
+side by side. Where a system describes nothing it has nothing to roll out: no such answers of landmarks and anticipate
+then. Without keyword, without context: of reports alone, one part of the prompt taken away. Shuffled texts, shuffled
+images: the earlier texts, or the pictures, of another unit of the same source; what a system takes from them shows.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +22,17 @@ from vlm_jax.data.joins import join_context
 from vlm_jax.data.progress import Progress
 from vlm_jax.data.run_data import RunData
 from vlm_jax.decoding.system import System
+from vlm_jax.evaluation.text_scores import shuffled
 from vlm_jax.evaluation.units import Unit
 
-CONTEXTS = ("gold", "rolled_out", "empty")
+TAKEN_AWAY = {"no_keyword": "keyword", "no_context": "context"}
+"""Context -> the field of a report's prompt that it lacks."""
+CONTEXTS = ("gold", "rolled_out", "empty", *TAKEN_AWAY, "shuffled_texts", "shuffled_images")
 
+EARLIER = ("previous", "description", "context")
+"""The fields of a record that prompts read, but for the keyword."""
+SEED = 0
+"""Of the deal of shuffled inputs."""
 Overrides = dict[int, dict[str, str | None]]
 """{row: {field of the record: what stands there instead}}."""
 Address = tuple[str, str, str]
@@ -57,6 +66,7 @@ class Answerer:
         self.batch_size = system.config.eval.batch_size
         self.progress = progress
         self.tasks: tuple[str, ...] = tuple(system.config.tasks)
+        self._pictures: dict[int, int] = {}  # row -> whose picture is shown in its place
 
     def answer(self, units: Mapping[str, Sequence[Unit]], context: str) -> Answers:
         """Answers to all units of the system's tasks that can be answered in this context."""
@@ -64,6 +74,9 @@ class Answerer:
         overrides: Overrides = {}
         frames = list(units["landmarks"]) if "landmarks" in self.tasks else []
         texts = {task: units[task] for task in TEXT_TASKS if task in self.tasks}
+        if context in TAKEN_AWAY:
+            frames, texts = [], {task: some for task, some in texts.items() if task == "report"}
+        self._pictures = exchanged(units) if context == "shuffled_images" else {}
         if context == "rolled_out":
             described = {u.record.source for u in texts.get("describe", ())}
             frames = [u for u in frames if u.record.source in described]
@@ -71,8 +84,7 @@ class Answerer:
                 texts["anticipate"] = [u for u in texts["anticipate"] if u.record.source in described]
             overrides = self._roll_out(frames, texts, answers)
         else:
-            if context == "empty":
-                overrides = {u.row: _emptied() for some in units.values() for u in some}
+            overrides = _changed_texts(units, context)
             self._write(texts, overrides, answers, context)
         if frames:
             self._classify([u.row for u in frames], overrides, answers, context)
@@ -190,7 +202,8 @@ class Answerer:
             for row in rows
             if row in overrides
         }
-        return self.data.batches(self.view, size, rows=np.array(rows, np.int64), overrides=replaced)
+        return self.data.batches(self.view, size, rows=np.array(rows, np.int64), overrides=replaced,
+                                 pictures=self._pictures)  # fmt: skip
 
     def _valid(self, batch: Batch) -> list[tuple[int, int]]:
         """(index in the batch, row) of what is neither padding nor broken."""
@@ -198,8 +211,38 @@ class Answerer:
         return [(i, self._row_of[int(uid)]) for i, uid in enumerate(np.asarray(batch.uid)) if valid[i]]
 
 
-def _emptied() -> dict[str, str | None]:
-    return {"previous": None, "description": None, "context": None}
+def exchanged(units: Mapping[str, Sequence[Unit]]) -> dict[int, int]:
+    """{row: another row of the same source whose picture is shown in its place}; the same deal for every system."""
+    pictured = [u for some in units.values() for u in some if u.record.image is not None]
+    return _dealt(pictured)
+
+
+def _dealt(units: Iterable[Unit]) -> dict[int, int]:
+    """{row: another row}, each once, within each source; a row alone keeps its own."""
+    rows: dict[str, set[int]] = {}
+    for unit in units:
+        rows.setdefault(unit.record.source, set()).add(unit.row)
+    found: dict[int, int] = {}
+    for some in map(sorted, rows.values()):
+        found |= {row: some[int(i)] for row, i in zip(some, shuffled(len(some), SEED), strict=True)}
+    return found
+
+
+def _changed_texts(units: Mapping[str, Sequence[Unit]], context: str) -> Overrides:
+    """What stands in the prompts in place of the records' own texts; nothing where the context leaves them."""
+    everyone = {u.row: u for some in units.values() for u in some}
+    if context == "empty":
+        return {row: dict.fromkeys(EARLIER) for row in everyone}
+    if context in TAKEN_AWAY:
+        return {u.row: {TAKEN_AWAY[context]: None} for u in units["report"]}
+    found: Overrides = {}
+    if context == "shuffled_texts":
+        others = [u for task, some in units.items() if task != "report" for u in some]
+        for some, fields in ((units["report"], ("context",)), (others, ("previous", "description"))):
+            for row, other in _dealt(some).items():
+                texts = {name: getattr(everyone[other].record, name) for name in fields}
+                found.setdefault(row, {}).update(texts)
+    return found
 
 
 def _earlier(gold: str | None, own: str | None) -> str | None:
