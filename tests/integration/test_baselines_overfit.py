@@ -127,8 +127,8 @@ def eight(procedures, monkeypatch):
     """The same procedures with a training split of eight records, each of another activity."""
     whole = run_data.split_sources
 
-    def few(parts, config):
-        splits = whole(parts, config)
+    def few(parts, config, absent=()):
+        splits = whole(parts, config, absent)
         code = SPLITS.index("train")
         for part, split in zip(parts, splits, strict=True):
             rows = np.flatnonzero(split.codes == code)
