@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from charts import interval_chart
-from runs import write_page
+from runs import shown, write_page
 
 from vlm_jax.contract import TASKS
 from vlm_jax.data.store import open_dataset
@@ -89,11 +89,8 @@ def _numbers(row: Row) -> Row:
             "n_units": int(row["n_units"]), "n_groups": int(row["n_groups"])}  # fmt: skip
 
 
-def shown(row: Row | None, sign: str = "") -> str:
-    if row is None or row["value"] is None:
-        return "-"
-    interval = "" if row["low"] is None else f" [{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]"
-    return f"{row['value']:{sign}.3f}{interval}"
+def cell(row: Row | None, form: str = ".3f") -> str:
+    return "-" if row is None or row["value"] is None else shown([row["value"], row["low"], row["high"]], form)
 
 
 def markdown(head: list[str], lines: list[list[str]]) -> str:
@@ -106,7 +103,7 @@ def contrast_table(result: dict[str, Any]) -> str:
     for c in result["contrasts"]:
         worse = "; ".join(f"{name} is below {better}" for name, better in c["not_learned"].items())
         about = [c["finding"], f"{c['first']} - {c['second']}", f"{c['task']} {c['metric']}"]
-        lines.append([*about, shown(c, "+"), str(c["interval"]), c["verdict"] + (f" ({worse})" if worse else "")])
+        lines.append([*about, cell(c, "+.3f"), str(c["interval"]), c["verdict"] + (f" ({worse})" if worse else "")])
     return markdown(["finding of the paper", "contrast", "score", "difference", "by interval", "verdict"], lines)
 
 
@@ -115,7 +112,7 @@ def task_table(result: dict[str, Any], task: str) -> str:
     rows = [row for row in result["rows"] if row["task"] == task]
     names = sorted(dict.fromkeys(row["system"] for row in rows), key=lambda name: name.startswith("trivial/"))
     found = {(row["system"], row["metric"], row["context"]): row for row in rows}
-    lines = [[name, *(shown(found.get((name, *column))) for column in columns(task))] for name in names]
+    lines = [[name, *(cell(found.get((name, *column))) for column in columns(task))] for name in names]
     for key in CEILINGS:
         values = [
             next((r[key] for r in rows if (r["metric"], r["context"]) == column), None) for column in columns(task)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_jax.config.answering import ANSWERING
+from vlm_jax.config.rules import LISTS
 
 if TYPE_CHECKING:
     from etils import epath
@@ -28,9 +29,6 @@ example:
 """
 
 SETTINGS = ANSWERING
-CONTEXTS_HELP = (
-    "of gold, rolled_out, empty, no_keyword, no_context, shuffled_texts, shuffled_images (default: as configured)"
-)
 _SPLITS = ("train", "validation", "test", "all")
 
 
@@ -42,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", default="best", metavar="N|best|last", help="which checkpoint (default: best)")
     parser.add_argument("--data", metavar="DIR[,DIR]", help="other data sets than those of the training run")
     parser.add_argument("--split", default="test", choices=_SPLITS, help="all: every record of --data (default: test)")
-    parser.add_argument("--contexts", metavar="NAME[,NAME]", help=CONTEXTS_HELP)
+    parser.add_argument(
+        "--contexts", metavar="NAME[,NAME]", help=f"of {', '.join(LISTS['eval.contexts'])} (default: as configured)"
+    )
     parser.add_argument("--out", metavar="DIR", help="where the results go (default: DIR/eval/SPLIT)")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
 

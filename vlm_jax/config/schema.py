@@ -228,7 +228,7 @@ class EvalConfig:
     samples: int = 16  # that mbr draws of each sentence; its time grows with them
     temperature: float = 1.0  # of mbr's samples: below 1 sharper than the model
     bootstrap: int = 1000  # resamples of the intervals
-    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")  # previous texts: the true ones, the model's own, none
+    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")  # what prompts hold: docs/reference/metrics.md
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class StudyConfig:
     fold_files: tuple[str, ...] = ()  # list files of data.split, one a fold, in place of `folds`
     seeds: tuple[int, ...] = (0,)  # of training; scores are averaged over them
     trials: tuple[float, ...] = (1.0,)  # factors of each system's learning rate that are tried; validation loss chooses
-    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")  # previous texts: the true ones, the model's own, none
+    contexts: tuple[str, ...] = ("gold", "rolled_out", "empty")  # what prompts hold: docs/reference/metrics.md
     bootstrap: int = 2000  # resamples of whole groups; under 280 no contrast could have a verdict
     coverage: int = 200  # repeats of the coverage simulation; 0 = none
     note_similarity: float = 0.5  # share of common word shingles from which notes of two groups are near-duplicates

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from vlm_jax.config.rules import LISTS
 from vlm_jax.contract import START, TEXT_TASKS, Batch
 from vlm_jax.data.joins import join_context
 from vlm_jax.data.progress import Progress
@@ -27,7 +28,7 @@ from vlm_jax.evaluation.units import Unit
 
 TAKEN_AWAY = {"no_keyword": "keyword", "no_context": "context"}
 """Context -> the field of a report's prompt that it lacks."""
-CONTEXTS = ("gold", "rolled_out", "empty", *TAKEN_AWAY, "shuffled_texts", "shuffled_images")
+CONTEXTS = LISTS["eval.contexts"]
 
 EARLIER = ("previous", "description", "context")
 """The fields of a record that prompts read, but for the keyword."""
@@ -92,7 +93,7 @@ class Answerer:
 
     def classify(self, frames: Sequence[Unit]) -> Answers:
         """Landmarks alone, with gold prompts."""
-        answers = Answers()
+        answers, self._pictures = Answers(), {}
         self._classify([u.row for u in frames], {}, answers, "gold")
         return answers
 
@@ -212,7 +213,7 @@ class Answerer:
 
 
 def exchanged(units: Mapping[str, Sequence[Unit]]) -> dict[int, int]:
-    """{row: another row of the same source whose picture is shown in its place}; the same deal for every system."""
+    """{row: another row of the same source whose picture is shown in its place}; the same deal for systems of the same tasks."""
     pictured = [u for some in units.values() for u in some if u.record.image is not None]
     return _dealt(pictured)
 
