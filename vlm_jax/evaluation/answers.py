@@ -213,7 +213,7 @@ class Answerer:
 
 
 def exchanged(units: Mapping[str, Sequence[Unit]]) -> dict[int, int]:
-    """{row: another row of the same source whose picture is shown in its place}; the same deal for systems of the same tasks."""
+    """{row: another row of the same source whose picture is shown}; the same deal for systems of the same tasks."""
     pictured = [u for some in units.values() for u in some if u.record.image is not None]
     return _dealt(pictured)
 
