@@ -73,9 +73,9 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def write_page(page: Path, script: str, text: str) -> None:
-    """Puts what benchmarks/SCRIPT.py found where the page keeps its figures; the rest of the page stays."""
-    begin, end = f"<!-- figures: benchmarks/{script}.py -->", "<!-- end of figures -->"
+def write_page(page: Path, script: str, text: str, flags: str = "") -> None:
+    """Puts what benchmarks/SCRIPT.py, called with `flags`, found where the page keeps it; the rest of the page stays."""
+    begin, end = f"<!-- figures: benchmarks/{script}.py{flags and f' {flags}'} -->", "<!-- end of figures -->"
     before, found, rest = page.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:

@@ -117,6 +117,11 @@ def test_effects_are_found_where_they_are_and_not_where_they_were_removed():
     assert null["vision"].removed and null["vision"].verdict == "within" and not null["text"].removed
     shuffled = {c.name: c for c in contrasts_of(fake_scores("simulated, previous shuffled", 0.0))}
     assert shuffled["text"].removed and not shuffled["vision"].removed
+    half, none = (
+        {c.name: c.removed for c in contrasts_of(fake_scores(f"simulated, information {share}", 0.0))}
+        for share in ("0.5", "0")
+    )
+    assert none["text"] and not none["vision"] and not any(half.values())
 
 
 def test_one_training_gives_an_interval_and_no_verdict():
