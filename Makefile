@@ -40,7 +40,7 @@ setup: .venv/.demo.stamp  ## what running needs, in .venv
 
 setup-dev: .venv/.dev.stamp  ## what developing needs, in .venv
 
-demo: .venv/.demo.stamp  ## simulate, train, evaluate, predict on this machine (under 8 minutes on two cores)
+demo: .venv/.demo.stamp  ## simulate, train, evaluate, predict on this machine (3 to 8 minutes on two cores)
 	$(BIN)/vlm-jax demo --workdir $(WORKDIR)
 
 lint: style  ## ruff, the rooms, pyright
