@@ -74,7 +74,7 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def write_page(page: Path, script: str, text: str, flags: str = "") -> None:
-    """Puts what benchmarks/SCRIPT.py, called with `flags`, found where the page keeps it; the rest of the page stays."""
+    """Puts what benchmarks/SCRIPT.py found when called with `flags` where the page keeps it; the rest of it stays."""
     begin, end = f"<!-- figures: benchmarks/{script}.py{flags and f' {flags}'} -->", "<!-- end of figures -->"
     before, found, rest = page.read_text().partition(begin)
     _, closed, after = rest.partition(end)

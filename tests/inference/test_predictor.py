@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 from vlm_jax.contract import START
@@ -125,6 +126,7 @@ def test_pil_modes_of_eight_bits_are_read(mode):
         (np.zeros((0, 4, 3), np.uint8), "uint8[0, 4, 3]"),
         (Image.new("CMYK", (4, 4)), "mode CMYK"),
         (Image.new("I;16", (4, 4)), "mode I;16"),
+        (Image.new("RGB", (0, 5)), "0 x 5 pixels"),
         (b"bytes", "a bytes; expected a path"),
         (None, "a NoneType"),
     ],
@@ -133,6 +135,24 @@ def test_what_is_no_image_is_one_line(image, said):
     with pytest.raises(UserError) as error:
         load_image(image, "image[3]", 8)
     assert str(error.value).startswith("image[3]: ") and said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_opened_image_may_be_given_twice(echo, tmp_path):
+    """Pillow reads it when its pixels are first asked for, which two threads must not do at once."""
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    wanted = Predictor(echo())([noise])[0].landmarks
+    for _ in range(5):
+        with Image.open(tmp_path / "a.png") as image:
+            assert {p.landmarks for p in Predictor(echo())([image] * 4)} == {wanted}
+
+
+def test_a_closed_image_is_one_line(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        pass
+    with pytest.raises(UserError, match="one that was closed"):
+        load_image(image, "x", 8)
 
 
 def test_a_damaged_file_behind_a_pil_image_is_one_line(bad_images):
@@ -176,16 +196,42 @@ def test_stream_is_lazy(echo, arrays):
 
 @pytest.mark.parametrize(
     ("texts", "said"),
-    [({"keyword": ["a"]}, "keyword has 1 texts for 2 images"), ({"context": ["a", 3]}, "context holds a int")],
+    [
+        ({"keyword": ["a"]}, "keyword has 1 texts for 2 images"),
+        ({"context": ["a", 3]}, r"image\[1\]: context is a int; expected a string or None"),
+        ({"keyword": 5}, "keyword is a int; expected a string, or a list"),
+        ({"keyword": "nez bouch\udce9"}, "keyword holds half of a character"),
+        ({"before": np.zeros((2, 4, 4, 3), np.uint8)}, "before is a ndarray; give a list"),
+        ({"before": ["a.jpg", "b.jpg"]}, "before is a str; give a list of frames for each image"),
+    ],
 )
 def test_texts_that_do_not_fit_the_images(echo, arrays, texts, said):
     with pytest.raises(UserError, match=said):
         Predictor(echo())(arrays[:2], **texts)
 
 
-def test_batch_size_must_be_positive(echo):
+def test_a_blank_text_is_none_and_a_start_is_one_however_it_is_written(echo, arrays):
+    plain, blank = (Predictor(echo())(arrays[0], previous=text, keyword=text)[0] for text in (None, "  "))
+    assert blank == plain and blank.report is None
+    starts = [Predictor(echo())(arrays[0], previous=text)[0] for text in ("[START]", " [start]")]
+    assert starts[0] == starts[1] and starts[0].describe.text.startswith("[CLS] [START]")
+
+
+def test_texts_that_lose_their_beginning_are_counted(echo, arrays):
+    predictor = Predictor(echo())  # prompts of 40 tokens
+    requests = make_requests([*arrays[:2]], previous=["septum " * 39, "septum"], context="polyp")
+    assert predictor.cut(requests) == 1
+
+
+@pytest.mark.parametrize("size", [0, 2.5, "4"])
+def test_batch_size_must_be_positive(echo, size):
     with pytest.raises(UserError, match="at least 1"):
-        Predictor(echo(), batch_size=0)
+        Predictor(echo(), batch_size=size)
+
+
+def test_a_stream_of_something_else_is_one_line(echo):
+    with pytest.raises(UserError, match="stream got a str; expected vlm_jax.inference.request.Request"):
+        list(Predictor(echo()).stream(["a.jpg"]))  # pyright: ignore[reportArgumentType]
 
 
 def test_no_images_give_no_predictions(echo):
@@ -193,4 +239,12 @@ def test_no_images_give_no_predictions(echo):
 
 
 def test_names_of_paths():
-    assert [r.name for r in make_requests([Path("a/b.png"), "c.png"])] == ["a/b.png", "c.png"]
+    assert [r.name for r in make_requests([Path("a/b.png"), "c.png", epath.Path("d.png")])] == [
+        "a/b.png",
+        "c.png",
+        "d.png",
+    ]
+    with pytest.raises(UserError, match=r"a.*b.png'?: no path that a disk can hold"):
+        load_image("a\0b.png", "a\0b.png", 8)
+    with pytest.raises(UserError, match="gs://x/y.jpg is remote"):
+        load_image("gs://x/y.jpg", "gs://x/y.jpg", 8)

@@ -79,10 +79,60 @@ def test_bad_steps_of_a_window_that_filled_up_do_not_hide_the_next():
 
 def test_too_many_are_counted_in_the_window_alone():
     _, guard = _run([1.0, np.nan, 1.0, np.nan, 1.0])
-    assert guards.too_many(guard, CONFIG, 5) == ()
+    assert guards.too_many(guard, CONFIG, 0) == ()
     _, guard = _run([1.0, np.nan, 1.0, np.nan, 1.0, np.nan])
-    assert guards.too_many(guard, CONFIG, 6) == (2, 4, 6)
-    assert guards.too_many(guard, CONFIG, 10) == (), "step 2 has left the window"
+    assert guards.too_many(guard, CONFIG, 0) == (2, 4, 6)
+    assert guards.too_many(guard, CONFIG, 6) == (), "that was seen"
+    _, guard = _run([np.nan, *[1.0] * 4, np.nan, *[1.0] * 4, np.nan])
+    assert guards.too_many(guard, CONFIG, 0) == (), "no window holds three of them"
+
+
+def test_a_burst_is_seen_however_seldom_is_looked():
+    _, guard = _run([1.0] * 4 + [np.nan] * 5 + [1.0] * 90)
+    assert guards.too_many(guard, CONFIG, 0) == (5, 6, 7, 8, 9)
+
+
+def test_batches_in_which_nothing_carries_a_task_say_nothing_of_norms():
+    """A third of the batches of a rare task have a label: the others have no gradient, which is no norm to go by."""
+    norms = [1.0 if step % 3 == 0 else 0.0 for step in range(60)]
+    taken, guard = _run(norms)
+    assert all(taken) and int(guard.taken) == 20 and float(guards.limit(guard, CONFIG)) == pytest.approx(np.exp(3.0))
+    assert not _run([*norms, 25.0])[0][-1]
+
+
+class Kept:
+    """The steps of a store, of which some are damaged."""
+
+    def __init__(self, steps, damaged=()):
+        self.directory, self._steps, self.damaged = Path("kept"), list(steps), damaged
+
+    def steps(self):
+        return self._steps
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "damaged", "first", "target"),
+    [
+        (100, [100, 200, 250], (), 260, 200),  # as the run that was not preempted at 250
+        (100, [200, 250], (200,), 260, 250),
+        (300, [10_000, 11_000], (), 11_010, 11_000),  # saved by another checkpoint.every
+        (100, [], (), 90, 0),
+        (100, [100], (), 90, 0),
+        (100, [100, 200], (100, 200), 260, None),
+        (100, [300], (), 260, None),
+    ],
+)
+def test_training_goes_back_to_a_whole_checkpoint_and_never_begins_anew_over_one(
+    every, steps, damaged, first, target, monkeypatch
+):
+    store = Kept(steps)
+    run = SimpleNamespace(store=store, config=SimpleNamespace(checkpoint=SimpleNamespace(every=every)))
+    monkeypatch.setattr(rollback_module, "_is_whole", lambda run, step: step not in damaged)
+    if target is not None:
+        assert rollback_module._target(run, first, "skipped") == target
+        return
+    with pytest.raises(EnvironmentFault, match=f"no whole checkpoint from before step {first} is left in kept"):
+        rollback_module._target(run, first, "skipped")
 
 
 def test_offenders_are_those_that_come_again():
@@ -180,9 +230,13 @@ def test_a_damaged_step_is_not_gone_back_to(short, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(
         rollback_module.integrity, "problems", lambda step: ["x has changed"] if step.name == "2" else found(step)
     )
-    with poisoned([bad], np.nan):
-        assert train(config, str(tmp_path)) == 0
+    with (
+        poisoned([bad], np.nan),
+        pytest.raises(EnvironmentFault, match="no whole checkpoint from before step 3 is left"),
+    ):
+        train(config, str(tmp_path))
     assert "step 2 is damaged: x has changed; going back further" in capsys.readouterr().err
+    assert {step.name for step in (tmp_path / "checkpoints").iterdir()} >= {"2", "4"}
 
 
 def test_only_training_records_count_against_the_budget():
@@ -191,6 +245,17 @@ def test_only_training_records_count_against_the_budget():
     check_budget(run, tuple(range(95, 160)))
     with pytest.raises(UserError, match="6 of 100 training records"):
         check_budget(run, tuple(range(94, 160)))
+
+
+def test_what_was_trained_is_saved_before_too_many_broken_records_end_it(short, tmp_path, said, monkeypatch):
+    config = short(("guard.budget", "0.05"))
+    monkeypatch.setattr(RunData, "broken", property(lambda self: {0, 1, 2, 3, 4, 5}))
+    for step in (4, 4):  # what was saved is not gone on from with the same budget
+        with pytest.raises(UserError, match="Raise guard.budget, and the same command goes on"):
+            train(config, str(tmp_path))
+        assert restore_for_inference(tmp_path, "last").step == step
+    assert train(short(("guard.budget", "0.9")), str(tmp_path)) == 0
+    assert any("resuming from step 4" in line for line in said)
 
 
 def test_a_run_whose_every_update_is_bad_ends_with_one_line(short, tmp_path, said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from etils import epath
 from vlm_jax.checkpoint.store import restore_for_inference
 from vlm_jax.errors import UserError
 from vlm_jax.training import loop as loop_module
+from vlm_jax.training import run as run_module
 from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.loop import train
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from vlm_jax.training.program import StepProgram
 from vlm_jax.training.run import set_up
-from vlm_jax.training.writers import rewind
+from vlm_jax.training.writers import MetricWriter, rewind
 
 STEPS = ("train.steps", "4")  # here and in test_run.py: the compiled step knows them, and is found in the cache again
 
@@ -144,6 +146,24 @@ def test_a_start_waits_for_the_one_before_to_end(tmp_path, held_elsewhere, capsy
         lock.take()  # released above
 
 
+def test_of_two_starts_in_a_directory_that_was_not_there_the_second_touches_nothing(toy_config, tmp_path, monkeypatch):
+    """The second had looked before the first had made the directory."""
+    place, config = tmp_path / "run", toy_config(STEPS, labels=True)
+    prepared = run_module.loss_context
+
+    def first_comes_between(*args):
+        monkeypatch.setattr(run_module, "loss_context", prepared)
+        assert train(config, str(place)) == 0
+        return prepared(*args)
+
+    for seed, says in (("0", "came first and saved step"), ("7", r"another configuration \(seed differ\)")):
+        shutil.rmtree(place, ignore_errors=True)
+        monkeypatch.setattr(run_module, "loss_context", first_comes_between)
+        with pytest.raises(UserError, match=says):
+            train(toy_config(STEPS, ("seed", seed), labels=True), str(place))
+        assert (place / "metrics.jsonl").read_text() and json.loads((place / "config.json").read_text())["seed"] == 0
+
+
 def test_a_directory_that_is_not_there_or_has_no_locks_is_nobodys(tmp_path, monkeypatch):
     WorkdirLock(epath.Path(tmp_path / "new")).take()
     assert not (tmp_path / "new").exists()
@@ -168,6 +188,20 @@ def test_sigterm_is_noticed_and_handlers_return():
             os.kill(os.getpid(), signal.SIGINT)
             signal.pause()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_disk_that_fails_tensorboard_does_not_stop_the_rows(tmp_path, monkeypatch, capsys):
+    writer = MetricWriter(epath.Path(tmp_path), step=0, tensorboard=True)
+    events = writer._board.file_writer.event_writer
+    monkeypatch.setattr(events._ev_writer, "flush", lambda: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr(threading, "excepthook", lambda *_: None)
+    writer.write(1, {"loss": 1.0})
+    events._worker.join(timeout=40)
+    for step in range(2, 40):  # more than the queue holds
+        writer.write(step, {f"value {i}": float(i) for i in range(12)})
+    writer.close()
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 39
+    assert capsys.readouterr().err.count("TensorBoard's file could not be written") == 1
 
 
 def test_rewind_without_a_file_does_nothing(tmp_path):

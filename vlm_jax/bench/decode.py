@@ -28,6 +28,8 @@ def measure(config: Config, *, rounds: int, warmup: int, peers: list[str], beams
       UserError: a setting, or a peer that cannot run or computes something else.
     """
     trial = make_trial(config)
+    if not trial.model.text_tasks:
+        raise UserError("bench decode needs a task with texts; choose a config without tasks=landmarks")
     others = load_peers(peers, "decode", trial)
     calls: dict[str, Callable[[], Any]] = {OURS: _call(trial, 1)}
     calls |= {f"{OURS}, {beam} beams": _call(trial, beam) for beam in beams}

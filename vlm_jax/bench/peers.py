@@ -50,9 +50,9 @@ def load_peers(specs: list[str], kind: str, trial: Any) -> list[Peer]:
 def _load(spec: str, kind: str, trial: Any) -> Peer:
     name, _, variant = spec.partition(":")
     path = Path(name)
-    if not path.is_file():
+    if not path.is_file() or path.suffix != ".py":
         raise UserError(
-            f"--peer {spec}: no file {name!r}; expected FILE.py:VARIANT, as benchmarks/peers/torch_vlm.py:eager"
+            f"--peer {spec}: no Python file {name!r}; expected FILE.py:VARIANT, as benchmarks/peers/torch_vlm.py:eager"
         )
     found = importlib.util.spec_from_file_location(f"bench_peer_{path.stem}", path)
     assert found is not None and found.loader is not None

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from vlm_jax.bench import flops
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS, Batch
+from vlm_jax.data.pipeline import check_divides
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model
 from vlm_jax.parallel.mesh import make_mesh
@@ -53,7 +54,8 @@ class Trial:
 
     @cached_property
     def placed(self) -> Batch:
-        """The batch on the devices."""
+        """The batch on the devices; UserError where it does not divide among them."""
+        check_divides(self.mesh, self.config.train.batch_size, "train.batch_size")
         return jax.device_put(self.batch, batch_sharding(self.mesh))
 
     @cached_property

@@ -237,7 +237,7 @@ def _resolve(path: epath.Path, step: int | str) -> epath.Path:
         raise UserError(f"{path} holds no complete checkpoint; train with --workdir {path} first")
     if step in ("best", "last"):
         return _first_whole(directory, _candidates(directory, steps, str(step)), str(step))
-    if not str(step).isdigit() or int(step) not in steps:
+    if not str(step).isdecimal() or int(step) not in steps:
         raise UserError(f"step {step} is not in {path}: it has {', '.join(map(str, steps))} (or best, or last)")
     require_whole(directory / str(int(step)))
     return directory / str(int(step))

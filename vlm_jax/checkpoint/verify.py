@@ -21,7 +21,9 @@ def verify(path: epath.Path, step: int | None = None) -> dict[str, list[str]]:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist; give a work directory that `vlm-jax train` wrote")
-    if manifest.exists(path):
+    if manifest.exists(path) or (path.name.isdigit() and path.parent.name == DIRECTORY):
+        if step is not None and str(step) != path.name:
+            raise UserError(f"{path} is one step: leave out --step, or give the work directory")
         return {path.name: integrity.problems(path)}
     directory = path / DIRECTORY if (path / DIRECTORY).exists() else path
     steps = sorted(int(child.name) for child in directory.iterdir() if child.name.isdigit())

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 where all is whole, 2 where something is damaged."""
     from vlm_jax.checkpoint.verify import verify
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
 
     found = verify(work_directory(args.path, "DIR"), args.step)
     if args.json:

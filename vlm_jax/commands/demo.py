@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Every stage in turn, each by `args.run_command(argv)`; one that fails names itself, and a second run goes on."""
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
 
     workdir = Path(work_directory(args.workdir, local=True))
     for name, argv in stages(args, workdir):

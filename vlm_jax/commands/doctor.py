@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the report."""
     import json
 
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
     from vlm_jax.training.doctor import diagnose
 
     report = diagnose(work_directory(args.workdir))

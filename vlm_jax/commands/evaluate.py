@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all is written."""
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
     from vlm_jax.decoding.system import System
     from vlm_jax.errors import UserError
     from vlm_jax.evaluation.apart import check_apart
@@ -109,7 +109,7 @@ def _reference(system: Any, data: Any) -> Any:
 
 def _out(where: epath.Path, args: argparse.Namespace) -> Path:
     """Where the results go: beside the checkpoints, or to --out. They are written to a local disk."""
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
     from vlm_jax.errors import UserError
 
     if args.out is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from vlm_jax.errors import UserError
+
 HELP = """Show what a configuration means: parameters, shardings, bytes, FLOPs, one batch.
 
 No parameter is allocated and no step is run: shapes are enough. With --config.data.path the data sets are read, for
@@ -36,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from vlm_jax.config.load import load_config
 
     config = load_config(args.config, args.overrides)
+    if args.devices < 0:
+        raise UserError(f"--devices {args.devices}: give how many CPU devices, 1 or more")
     if args.devices:
         import jax
 

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0; 2 for a bad input (nothing is written then), 1 for a full disk."""
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
     from vlm_jax.errors import UserError
     from vlm_jax.inference.inputs import collect
     from vlm_jax.inference.load import load
@@ -56,6 +56,13 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out '{args.out}' is remote: predictions are written to a local file; copy it afterwards")
     requests = collect(args.inputs, {name: getattr(args, name) for name in TEXTS})
     predictor = load(checkpoint, args.step, args.dtype, args.batch_size, args.overrides)
+    if cut := predictor.cut(requests):
+        length = predictor.system.config.data.prompt_length
+        print(
+            f"{cut} of {len(requests)} inputs have a text that is too long: of {length} tokens the last are read "
+            "(data.prompt_length)",
+            file=sys.stderr,
+        )
     if (frames := predictor.system.config.data.frames) > 1 and (n := sum(not r.before for r in requests)):
         print(
             f"the model sees {frames} frames; {n} of {len(requests)} inputs name none before theirs and are answered "

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when the table is written, 1 where a system failed, 3 when preempted and saved."""
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
     from vlm_jax.study.processes import companions
     from vlm_jax.study.run import REPORT, TABLE, run_study
 

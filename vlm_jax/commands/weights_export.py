@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all is written."""
     from vlm_jax.checkpoint.store import restore_for_inference
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
     from vlm_jax.weights.export import is_export, read_export, write_export
     from vlm_jax.weights.store import require_new
 

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all is written; 2, and nothing is, where anything does not fit."""
-    from vlm_jax.commands.work_directory import work_directory
+    from vlm_jax.checkpoint.work_directory import work_directory
     from vlm_jax.weights.hugging_face import said_beside
     from vlm_jax.weights.importer import import_weights
     from vlm_jax.weights.init import PARTS

@@ -64,12 +64,16 @@ _BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
 def _read(path: str | Path, name: str) -> bytes:
+    if "://" in str(path):
+        raise UserError(f"{name} is remote; images are read from local disks: copy it first")
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{name}: no such image; check the path") from None
     except IsADirectoryError:
         raise UserError(f"{name}: a folder, where an image was expected") from None
+    except ValueError:  # a path with a NUL in it
+        raise UserError(f"{name!r}: no path that a disk can hold; check it") from None
     except OSError as error:
         if machine_fault(error):
             raise EnvironmentFault(f"{name}: cannot be read just now ({error.strerror}); try again") from None

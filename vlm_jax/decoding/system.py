@@ -119,6 +119,8 @@ class System:
         _refuse_pretraining(path, meta.config)
         tokenizer, labels = Tokenizer.from_json(meta.tokenizer), LabelSpace(tuple(meta.labels))
         config = answering(meta.config, settings)
+        if dtype not in (None, "float32") and config.system == "hmm":
+            raise UserError(f"dtype={dtype}: hmm holds tables of log-probabilities, which that rounds; leave dtype out")
         if dtype is not None:
             config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
         model = build_model(config, len(labels), tokenizer.size)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from vlm_jax.errors import UserError
 from vlm_jax.inference.request import Request
 
 _PIL_MODES = ("RGB", "RGBA", "RGBX", "L", "LA", "P", "1")
+_LAZY = threading.Lock()
+"""Pillow reads an opened file when its pixels are first asked for, and not from two threads at once: a caller may give
+one image twice."""
 
 
 def load_frames(request: Request, data: DataConfig) -> list[np.ndarray]:
@@ -44,10 +49,16 @@ def load_image(image: Any, name: str, size: int) -> np.ndarray:
     if isinstance(image, Image.Image):
         if image.mode not in _PIL_MODES:
             raise UserError(f"{name}: a PIL image of mode {image.mode}; convert it to 8-bit RGB")
+        if 0 in image.size:
+            raise UserError(f"{name}: an image of {image.width} x {image.height} pixels; give one that shows something")
         try:
-            return resize_image(np.asarray(image.convert("RGB")), size)
-        except OSError:  # Pillow reads the file only now
-            raise UserError(f"{name}: a truncated or damaged image; copy or export the image again") from None
+            with _LAZY:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, AssertionError, struct.error):  # Pillow reads the file only now
+            raise UserError(
+                f"{name}: a truncated or damaged image, or one that was closed; give it open, or copy it again"
+            ) from None
+        return resize_image(pixels, size)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
             raise UserError(f"{name}: an array {image.dtype}{list(image.shape)}; expected uint8[H, W, 3], RGB")

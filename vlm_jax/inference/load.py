@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from vlm_jax.checkpoint.work_directory import work_directory
 from vlm_jax.config.load import Overrides
 from vlm_jax.decoding.system import System
 from vlm_jax.inference.predictor import Predictor
@@ -30,4 +31,5 @@ def load(
     Raises:
       UserError: no complete checkpoint there, or an argument that is not possible; one line.
     """
-    return Predictor(System.from_checkpoint(os.fspath(path), step, dtype, settings), batch_size)
+    place = str(work_directory(path, "checkpoint"))
+    return Predictor(System.from_checkpoint(place, step, dtype, settings), batch_size)

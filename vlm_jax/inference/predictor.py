@@ -16,6 +16,8 @@ from vlm_jax.decoding.system import RawPrediction, System
 from vlm_jax.errors import UserError
 from vlm_jax.inference.images import load_frames
 from vlm_jax.inference.request import Request, make_requests, with_before
+from vlm_jax.tasks import TASK_TABLE
+from vlm_jax.text.prompts import is_cut
 
 OnBad = Callable[[Request, UserError], None]
 
@@ -30,8 +32,8 @@ class Predictor:
     """
 
     def __init__(self, system: System, batch_size: int | None = None) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; expected at least 1")
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise UserError(f"batch_size is {batch_size!r}; expected a whole number, at least 1")
         self.system = system
         self.batch_size = batch_size
 
@@ -69,18 +71,28 @@ class Predictor:
         """Predicts lazily, a batch at a time, so that a folder need not fit into memory.
 
         Args:
-          requests: any number of them.
+          requests: any number of them (`vlm_jax.inference.request.Request`).
           on_bad: called with a request whose image cannot be read, which is then left out; None = raise.
+
+        Raises:
+          UserError: something else than a request, or, without `on_bad`, an image that cannot be read.
         """
         settings = self.system.config
         size = self.batch_size or settings.eval.batch_size
         pending = iter(requests)
         with ThreadPoolExecutor(max(1, settings.data.threads)) as pool:
             while chunk := list(itertools.islice(pending, size)):
+                _check_requests(chunk)
                 loaded = [(r, pool.submit(load_frames, r, settings.data)) for r in chunk]
                 good = [pair for pair in (_result(*pair, on_bad) for pair in loaded) if pair is not None]
                 if good:
                     yield from self._predict([r for r, _ in good], [frames for _, frames in good])
+
+    def cut(self, requests: Iterable[Request]) -> int:
+        """How many have a text that is longer than the prompts the model learned from: its beginning is not read."""
+        s, tasks = self.system, [TASK_TABLE[name] for name in self.system.config.tasks]
+        length = s.config.data.prompt_length
+        return sum(any(is_cut(s.tokenizer, task.prompt(r.record()), length) for task in tasks) for r in requests)
 
     def _predict(self, requests: list[Request], images: list[list[np.ndarray]]) -> list[Prediction]:
         rows = self.batch_size or min(1 << (len(requests) - 1).bit_length(), self.system.config.eval.batch_size)
@@ -130,6 +142,13 @@ class Predictor:
         abstained = threshold is not None and score < threshold
         evidence = () if self.system.config.system in TEXT_ONLY else ((request.name, None),)
         return TextPrediction(raw.texts[task][row], score, threshold, abstained, context, evidence)
+
+
+def _check_requests(chunk: list[Request]) -> None:
+    if other := next((r for r in chunk if not isinstance(r, Request)), None):
+        raise UserError(
+            f"stream got a {type(other).__name__}; expected vlm_jax.inference.request.Request(image, name, ...)"
+        )
 
 
 def _result(

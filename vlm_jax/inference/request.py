@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vlm_jax.contract import Record
+from vlm_jax.contract import START, Record
+from vlm_jax.data.files import whole_text
 from vlm_jax.errors import UserError
 
 TEXTS = ("keyword", "context", "previous", "current")
@@ -18,7 +19,7 @@ TEXTS = ("keyword", "context", "previous", "current")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is known of one frame. A text that is not known is None; "" means the same.
+    """What is known of one frame. A text that is not known is None; a blank one means the same.
 
     Attributes:
       image: a path, a PIL image, or uint8[H, W, 3].
@@ -37,11 +38,15 @@ class Request:
     current: str | None = None
     before: tuple[Any, ...] = ()
 
+    def __post_init__(self) -> None:
+        for field in TEXTS:
+            object.__setattr__(self, field, _text(getattr(self, field), f"{self.name}: {field}"))
+
     def record(self) -> Record:
         """The same, as the tasks' prompts read it; the image stays behind."""
         return Record(
-            uid=self.name, source="", procedure="", group="", keyword=self.keyword or None,
-            context=self.context or None, previous=self.previous or None, description=self.current or None,
+            uid=self.name, source="", procedure="", group="", keyword=self.keyword,
+            context=self.context, previous=self.previous, description=self.current,
         )  # fmt: skip
 
     def with_current(self, current: str) -> Request:
@@ -57,7 +62,7 @@ def make_requests(images: Any, **texts: str | None | Sequence[str | None]) -> li
       **texts: keyword, context, previous, current: one string for all images, or one (or None) an image.
 
     Raises:
-      UserError: a list of texts of another length than the images.
+      UserError: a list of texts of another length than the images, or something that is no text.
     """
     several = isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)
     sources = list(images) if several else [images]
@@ -69,29 +74,43 @@ def make_requests(images: Any, **texts: str | None | Sequence[str | None]) -> li
 
 
 def with_before(requests: list[Request], before: Sequence[Sequence[Any]]) -> list[Request]:
-    """The requests with the frames before each; one sequence an image.
+    """The requests with the frames before each; one list an image.
 
     Raises:
-      UserError: another number of sequences than of images.
+      UserError: another number of lists than of images.
     """
+    if not isinstance(before, list | tuple):
+        raise UserError(f"before is a {type(before).__name__}; give a list with a list of frames for each image")
     if not before:
         return requests
     if len(before) != len(requests):
         raise UserError(f"before has {len(before)} lists of frames for {len(requests)} images; give one an image")
+    for request, some in zip(requests, before, strict=True):
+        if not isinstance(some, list | tuple):
+            raise UserError(f"{request.name}: before is a {type(some).__name__}; give a list of frames for each image")
     return [dataclasses.replace(r, before=tuple(some)) for r, some in zip(requests, before, strict=True)]
 
 
 def _spread(name: str, value: str | None | Sequence[str | None], n: int) -> list[str | None]:
     if value is None or isinstance(value, str):
         return [value] * n
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name} is a {type(value).__name__}; expected a string, or a list with one an image")
     values = list(value)
     if len(values) != n:
         raise UserError(f"{name} has {len(values)} texts for {n} images; give one string for all, or one an image")
-    for text in values:
-        if text is not None and not isinstance(text, str):
-            raise UserError(f"{name} holds a {type(text).__name__}; expected strings or None")
     return values
 
 
+def _text(value: Any, where: str) -> str | None:
+    """A text as prompts take it: None where there is none, `contract.START` however it is written."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UserError(f"{where} is a {type(value).__name__}; expected a string or None")
+    text = whole_text(value, where).strip()
+    return START if text.upper() == START else text or None
+
+
 def _name(image: Any, index: int) -> str:
-    return str(image) if isinstance(image, str | Path) else f"image[{index}]"
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image[{index}]"

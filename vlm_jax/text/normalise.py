@@ -26,9 +26,11 @@ _HOURS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
 _SIDE = re.compile(r"(?<![^\W_])(left|right)(?=(?:wards?|most)?(?![^\W_]))(?![\s-]+angle)", re.IGNORECASE)
 _TURN = re.compile(r"\b(counterclockwise|anticlockwise|clockwise)\b", re.IGNORECASE)
 _NUMBER = r"(?:0?[1-9]|1[0-2])(?::[0-5]\d)?|" + "|".join(_HOURS)
-_JOIN = r"\s*(?:-|–|to|and|or)\s*"
+_JOIN = r"\s*(?:-|–|/|&|to|and|or|through|until)\s*"
+# A comma joins hours only where "and" or "or" follows: in "grade 2, 3 o'clock" it does not.
+_LIST = rf"(?:\s*,\s*(?:{_NUMBER}))+\s*,?(?=\s*(?:and|or)\b)"
 _CLOCK = re.compile(
-    rf"(?<![\w:.])(?:{_NUMBER})(?:{_JOIN}(?:{_NUMBER}))*(?=[\s-]*o\s*['’]?\s*clock\b)",
+    rf"(?<![\w:.])(?:{_NUMBER})(?:{_LIST})?(?:{_JOIN}(?:{_NUMBER}))*(?=[\s-]*o\s*['’]?\s*clock\b)",
     re.IGNORECASE,
 )
 _HOUR = re.compile(rf"(?<![\w:])(?:{_NUMBER})(?![\w:])", re.IGNORECASE)
@@ -55,7 +57,8 @@ def _mirror_hour(match: re.Match[str]) -> str:
 def mirror(text: str) -> str:
     """What `text` says of the mirrored image: left and right swap, h o'clock becomes 12 - h o'clock.
 
-    Hours may be digits (also `3:30`), words, or a list or range (`2 to 4 o'clock`, each end mirrored). "Right angle"
+    Hours may be digits (also `3:30`), words, or a list or range (`2 to 4 o'clock`, `3, 6 and 9`; each mirrored), whose
+    last two are joined by a dash, a stroke, `&`, to, and, or, through or until, not by a comma alone. "Right angle"
     names an instrument and stays. Twice mirrored, a text has its first words again; only a leading zero of an hour, odd
     letter case of a swapped word and the choice between anticlockwise and counterclockwise are not kept.
     """

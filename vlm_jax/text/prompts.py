@@ -46,6 +46,11 @@ def encode_prompt(tokenizer: Tokenizer, segments: Sequence[str | None], length: 
     return _padded(ids, length)
 
 
+def is_cut(tokenizer: Tokenizer, segments: Sequence[str | None], length: int) -> bool:
+    """Whether `encode_prompt` would take words from their beginning."""
+    return sum(len(_segment_ids(tokenizer, s)) for s in segments) > length - 1 - len(segments)
+
+
 def encode_target(tokenizer: Tokenizer, task: str, text: str | None, length: int) -> np.ndarray:
     """int32[T]: the task's token, the text, [EOS], zero-padded; all zeros where there is no text to learn.
 

@@ -26,10 +26,10 @@ from vlm_jax.parallel.partition import param_shardings
 from vlm_jax.training.fit_hmm import fit_hmm
 from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.provenance import open_data
-from vlm_jax.training.run import Run, loss_context, say, train_item
+from vlm_jax.training.run import Run, check_budget, loss_context, say, train_item
 from vlm_jax.training.state import TrainState, with_shardings
 from vlm_jax.training.validation import Validator
-from vlm_jax.training.workdir import check_config, claim_workdir, last_good_step
+from vlm_jax.training.workdir import check_config, claim_workdir, hold_workdir, last_good_step
 from vlm_jax.training.writers import MetricWriter
 
 Fit = Callable[[Any, RunData, Config], tuple[dict[str, np.ndarray], list[str]]]
@@ -54,13 +54,14 @@ def fit(config: Config, place: epath.Path, lock: WorkdirLock) -> int:
     start = last_good_step(place)
     data = open_data(config, place, start)
     say(*data.notices)
+    hold_workdir(config, place, lock, start)
     store = Store(place, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
     with contextlib.closing(store):
         if start is not None:
             say(f"nothing to do: {place} holds a fitted {config.system}")
             return 0
         run = _fitted(config, place, data, store)
-        claim_workdir(config, place, lock)
+        claim_workdir(config, place)
         _save(run)
     where = shlex.quote(str(place))
     say(f"done: {config.system} is fitted; `vlm-jax evaluate --workdir {where} --split test` scores it")
@@ -92,5 +93,6 @@ def _save(run: Run) -> None:
     with contextlib.closing(MetricWriter(run.workdir, step=0, tensorboard=run.config.train.tensorboard)) as writer:
         writer.write(STEP, {f"validation/{name}": value for name, value in scores.items()})
     meta = run.meta(scores, thresholds, calibration)
+    check_budget(run, meta.quarantine)
     run.store.save(STEP, params=run.state.params, ema=None, train=train_item(run.state), meta=meta)
     run.store.finish()

@@ -34,8 +34,9 @@ class GuardState:
     """What the guard remembers.
 
     Attributes:
-      norms: float32[W], gradient norms of the last steps that were taken, in a ring.
-      taken: int32[], how many steps were taken.
+      norms: float32[W], gradient norms of the last steps that were taken, in a ring. A batch in which nothing carries a
+        task has none (its gradient is 0) and says nothing of the others.
+      taken: int32[], how many norms the ring was given.
       skipped: int32[REMEMBERED], the last steps that were skipped (counted from 1), newest first; -1 = none.
       total: int32[], how many were skipped.
     """
@@ -81,11 +82,12 @@ def judge(
       step: int32[], steps before this one.
     """
     fine = jnp.isfinite(loss) & jnp.isfinite(norm) & (norm <= limit(guard, config))
+    heard = fine & (norm > 0)
     place = guard.taken % config.window
     pushed = jnp.concatenate([jnp.asarray(step + 1, jnp.int32)[None], guard.skipped[:-1]])
     return fine, GuardState(
-        norms=jnp.where(fine, guard.norms.at[place].set(norm), guard.norms),
-        taken=guard.taken + fine,
+        norms=jnp.where(heard, guard.norms.at[place].set(norm), guard.norms),
+        taken=guard.taken + heard,
         skipped=jnp.where(fine, guard.skipped, pushed),
         total=guard.total + ~fine,
     )
@@ -100,10 +102,16 @@ def choose(fine: jax.Array, update: Callable[[], Any], old: Any) -> Any:
     return jax.lax.cond(fine, update, lambda: old)
 
 
-def too_many(guard: GuardState, config: GuardConfig, step: int) -> tuple[int, ...]:
-    """The skipped steps of the last `guard.window`, oldest first, if they are more than `guard.max_skips`; else ()."""
-    recent = [int(s) for s in np.asarray(guard.skipped) if s != _NONE and s > step - config.window]
-    return tuple(sorted(recent)) if len(recent) > config.max_skips else ()
+def too_many(guard: GuardState, config: GuardConfig, since: int) -> tuple[int, ...]:
+    """More than `guard.max_skips` skipped steps within one `guard.window`, oldest first; () where there are none.
+
+    Args:
+      since: the step at which was looked last; what had come together by then was seen then.
+    """
+    skipped = sorted(int(s) for s in np.asarray(guard.skipped) if s != _NONE)
+    ends = [s for s in skipped[config.max_skips :] if s > since]
+    bursts = [tuple(s for s in skipped if end - config.window < s <= end) for end in ends]
+    return next((burst for burst in reversed(bursts) if len(burst) > config.max_skips), ())
 
 
 def offenders(rows_of_steps: dict[int, list[int]]) -> tuple[int, ...]:

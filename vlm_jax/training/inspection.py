@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import Batch
+from vlm_jax.data.pipeline import check_divides
 from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, parameter_table
 from vlm_jax.parallel.collectives import collectives
@@ -151,8 +152,13 @@ def shardings(params: Any) -> list[dict[str, Any]]:
 
 
 def compile_train_step(subject: Subject, batch: Batch) -> Any:
-    """The training step, compiled for the subject's mesh and a batch of these shapes."""
+    """The training step, compiled for the subject's mesh and a batch of these shapes.
+
+    Raises:
+      UserError: the batch does not divide among the mesh.
+    """
     config = subject.config
+    check_divides(subject.mesh, len(batch.uid), "train.batch_size")
     weights = jnp.ones((2, subject.n_landmarks)) if config.loss.landmarks == "class_balanced" else None
     odds = jnp.zeros(subject.n_landmarks) if config.loss.logit_adjustment else None
     context = LossContext(config.loss, tuple(subject.model.text_tasks), subject.n_tokens, weights, odds)

@@ -26,7 +26,7 @@ from vlm_jax.training.lock import WorkdirLock
 from vlm_jax.training.preemption import EXIT_PREEMPTED, Preempted, PreemptionWatch
 from vlm_jax.training.profiling import Profiler
 from vlm_jax.training.rollback import roll_back
-from vlm_jax.training.run import Run, say, set_up, train_item
+from vlm_jax.training.run import Run, check_budget, say, set_up, train_item
 from vlm_jax.training.validation import Validator
 from vlm_jax.training.writers import VALIDATION, MetricWriter
 
@@ -146,7 +146,10 @@ class Loop:
         """The steps that the guard skipped, where they are too many; looked at where the loop waits anyway."""
         if not (self._logs(step) or step % self.config.checkpoint.every == 0):
             return ()
-        return too_many(jax.device_get(self.run.state.guard), self.config.guard, step)
+        since = max(
+            (step - 1) // every * every for every in (self.config.train.log_every, self.config.checkpoint.every)
+        )
+        return too_many(jax.device_get(self.run.state.guard), self.config.guard, since)
 
     def _go_back(self, skipped: tuple[int, ...], bar: tqdm) -> int:
         self.clock.close()
@@ -248,6 +251,7 @@ class Loop:
         self.writer.sync()
         with self.clock.paused("save"):
             self.run.store.save(step, params=state.params, ema=state.ema, train=train_item(state), meta=meta)
+        check_budget(self.run, meta.quarantine)  # after the save: closing the store completes it
 
     def _score_start(self) -> None:
         """Gives the step that is resumed from the scores it lacks because it was saved when preempted."""
@@ -268,7 +272,8 @@ class Loop:
 
     def _tell_of_broken(self, *, again: bool = False) -> None:
         """One line when the first records turn out to be unreadable, and one at the end."""
-        n = len(self.run.data.broken)
+        broken = self.run.data.broken
+        n = len(distributed.union([*broken]) if again else broken)  # together at the end alone: nobody waits in between
         if n and (again or not self._told_of_broken):
             self._told_of_broken = True
             say(f"{n} broken record{'s' if n > 1 else ''} left out so far; `vlm-jax data check DIR` names them")

@@ -22,8 +22,23 @@ def _is_whole(run: Run, step: int) -> bool:
     return not distributed.union([step] if found else [])
 
 
+def _target(run: Run, first: int, where: str) -> int:
+    """The step to go back to: the last whole scheduled one before `first`, as in an unbroken run; else another that is
+    whole (saved on preemption, or by another `checkpoint.every`); 0 where there was none yet."""
+    every = run.config.checkpoint.every
+    before = [s for s in reversed(run.store.steps()) if s < first]
+    ordered = [s for s in before if s % every == 0] + [s for s in before if s % every]
+    target = next((s for s in ordered if _is_whole(run, s)), 0)
+    if not target and (before or first > every):  # to begin anew would throw the run away
+        raise EnvironmentFault(
+            f"{where}, and no whole checkpoint from before step {first} is left in {run.store.directory}: bring back a "
+            "copy, or use another --workdir"
+        )
+    return target
+
+
 def roll_back(run: Run, skipped: tuple[int, ...]) -> int:
-    """Restores the last scheduled checkpoint before the first skipped step and sets the records of those steps aside.
+    """Restores a checkpoint from before the first skipped step and sets the records of those steps aside.
 
     Everything that is decided here follows from the state and the configuration: every process decides alike, and so
     does a run that was killed and does it again.
@@ -36,7 +51,7 @@ def roll_back(run: Run, skipped: tuple[int, ...]) -> int:
       The step that the run is at now; 0 = it begins anew.
 
     Raises:
-      EnvironmentFault: it has gone back too often already.
+      EnvironmentFault: it has gone back too often already, or no whole checkpoint is left to go back to.
       UserError: more records would be set aside than `guard.budget` allows.
     """
     guard = run.config.guard
@@ -51,9 +66,7 @@ def roll_back(run: Run, skipped: tuple[int, ...]) -> int:
     check_budget(run, tuple(run.data.set_aside))
     run.rollbacks += 1
     run.store.finish()
-    every = run.config.checkpoint.every
-    before = [s for s in run.store.steps() if s < skipped[0] and s % every == 0]
-    target = next((s for s in reversed(before) if _is_whole(run, s)), 0)
+    target = _target(run, skipped[0], where)
     run.store.drop_after(target)
     shown = ", ".join(run.names(rows[:SHOWN])) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
     say(f"WARNING: {where}: back to step {target}; records set aside: {shown}")

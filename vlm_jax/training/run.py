@@ -33,7 +33,7 @@ from vlm_jax.training.optim import make_optimizer
 from vlm_jax.training.program import StepProgram, compiles_ahead
 from vlm_jax.training.provenance import describe_sources, open_data
 from vlm_jax.training.state import TrainState, abstract_state, fresh_state
-from vlm_jax.training.workdir import check_config, claim_workdir, last_good_step
+from vlm_jax.training.workdir import check_config, claim_workdir, hold_workdir, last_good_step
 from vlm_jax.weights.init import initialise
 from vlm_jax.weights.vocabulary import tokens_of
 
@@ -67,13 +67,8 @@ class Run:
         thresholds: dict[str, float | None],
         calibration: dict[str, tuple[float, float]] | None = None,
     ) -> Meta:
-        """What is saved beside the arrays of this moment; every process calls it at the same place.
-
-        Raises:
-          UserError: more records are left out than `guard.budget` allows.
-        """
+        """What is saved beside the arrays of this moment; every process calls it at the same place."""
         left_out = distributed.union([*self.data.broken, *self.data.set_aside])
-        check_budget(self, left_out)
         why = {row: self.data.set_aside.get(row, UNREADABLE) for row in left_out}
         return Meta(
             config=self.config,
@@ -108,8 +103,8 @@ def check_budget(run: Run, rows: tuple[int, ...]) -> None:
     if left_out > run.config.guard.budget * n:
         raise UserError(
             f"{left_out} of {n} training records are unreadable or set aside, more than guard.budget="
-            f"{run.config.guard.budget:g} allows: `vlm-jax data check DIR` names the unreadable ones; mend them, or "
-            "raise guard.budget"
+            f"{run.config.guard.budget:g} allows: `vlm-jax data check DIR` names the unreadable ones. Raise "
+            "guard.budget, and the same command goes on from what was saved; mended data need another --workdir"
         )
 
 
@@ -206,13 +201,14 @@ def set_up(
     if ahead and compiles_ahead(config, start):
         program.begin()
     state, inherited = begin() if start is None else (abstract, ())  # restored below
+    hold_workdir(config, workdir, lock, start)
     store = open_store(config, workdir)
     run = Run(config, workdir, mesh, data, model, tx, context, abstract, state, store, lambda: begin()[0], program)
     run.inherited = inherited
     try:
         with (ledger or Ledger()).phase("restore"):
             restore_last(run, start)
-        claim_workdir(config, workdir, lock)
+        claim_workdir(config, workdir)
     except BaseException:
         store.close()  # else orbax's threads speak up when the interpreter ends
         raise
@@ -254,6 +250,7 @@ def restore_last(run: Run, step: int | None) -> None:
     run.data.set_aside = {r: meta.set_aside.get(u, UNREADABLE) for r, u in zip(meta.quarantine, uids, strict=True)} | (
         run.data.set_aside
     )
+    check_budget(run, tuple(run.data.set_aside))
     run.rollbacks = max(run.rollbacks, meta.rollbacks)
     run.inherited = meta.inherited
     say(f"resuming from step {step} of {run.workdir}")

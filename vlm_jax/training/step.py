@@ -125,8 +125,9 @@ def make_train_step(
 ) -> TrainStep:
     """Compiles lazily to one program over the mesh; the state is donated.
 
-    Metrics: `loss`, `grad_norm`, `lr`, `skipped` (updates that the guard did not take so far), `loss/<task>` and each
-    task's own (means over the global batch).
+    Metrics: `loss`, `grad_norm`, `lr` (of this update: updates that were not taken do not count in the schedule),
+    `skipped` (updates that the guard did not take so far), `loss/<task>` and each task's own (means over the global
+    batch).
     """
     loss = make_loss(model, config, context)
 
@@ -151,7 +152,8 @@ def make_train_step(
             return params, opt_state, overwrite(ema, statistics)
 
         params, opt_state, ema = choose(fine, update, (state.params, state.opt_state, state.ema))
-        metrics = {"loss": value, "grad_norm": norm, "lr": schedule(state.step), "skipped": guard.total}
+        metrics = {"loss": value, "grad_norm": norm, "skipped": guard.total}
+        metrics["lr"] = schedule(state.step - state.guard.total)
         metrics |= flat_metrics(means, states)
         new = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema, guard=guard)
         return new, metrics

@@ -50,13 +50,30 @@ def check_config(config: Config, workdir: epath.Path) -> None:
         )
 
 
-def claim_workdir(config: Config, workdir: epath.Path, lock: WorkdirLock | None = None) -> None:
-    """Writes config.json, and takes a directory that was not there before. Comes last, so that a run that could not
-    start leaves no claim behind."""
+def hold_workdir(config: Config, workdir: epath.Path, lock: WorkdirLock | None, start: int | None) -> None:
+    """Takes a directory that was not there before, and could not be taken; comes before anything is written to it.
+
+    Args:
+      start: the step that was found before it was held.
+
+    Raises:
+      UserError: another start came between.
+    """
     if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
+        with disk_errors("making the work directory", workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
     if lock is not None:
         lock.take()
+    if start is None:
+        check_config(config, workdir)
+        if (step := last_good_step(workdir)) is not None:
+            raise UserError(
+                f"another start of {workdir} came first and saved step {step}: run the same command again to go on"
+            )
+
+
+def claim_workdir(config: Config, workdir: epath.Path) -> None:
+    """Writes config.json. Comes last, so that a run that could not start leaves no claim behind."""
     if jax.process_index() == 0:
         config_io.dump(config, workdir / CONFIG_FILE)
     distributed.barrier("work directory claimed")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import sys
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from vlm_jax.training.lines import LineFile
 
 NAME = "metrics.jsonl"
 VALIDATION = "validation/"
+_BOARD_QUEUE = 100
+"""Rows that wait for TensorBoard's thread: more than a step has, and less than a pipe holds when nobody reads it."""
 
 
 def rewind(path: epath.Path, step: int, *, validation: bool = True) -> None:
@@ -53,7 +56,9 @@ class MetricWriter:
         if tensorboard:
             from tensorboardX import SummaryWriter
 
-            self._board = SummaryWriter(os.fspath(workdir / "tb"), purge_step=step + 1, flush_secs=30)
+            self._board = SummaryWriter(
+                os.fspath(workdir / "tb"), purge_step=step + 1, flush_secs=30, max_queue=_BOARD_QUEUE
+            )
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Appends one row; a value that is not finite is written as null, since JSON has no word for it."""
@@ -62,9 +67,20 @@ class MetricWriter:
         row = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
         with disk_errors(f"writing {NAME}", self._path.parent):
             self._file.write(json.dumps(row))
-        if self._board is not None:
-            for name, value in values.items():
+        for name, value in values.items():
+            if self._board_works():
                 self._board.add_scalar(name, value, step)
+
+    def _board_works(self) -> bool:
+        """Whether TensorBoard's thread still empties its queue: it ends at the first error of the disk, and who puts
+        more into the queue than it holds then waits for ever."""
+        if self._board is None:
+            return False
+        if self._board.file_writer.event_writer._worker.is_alive():
+            return True
+        self._board = None
+        print(f"WARNING: TensorBoard's file could not be written: {NAME} goes on alone", file=sys.stderr, flush=True)
+        return False
 
     def rewind(self, step: int, *, validation: bool = True) -> None:
         """Drops the rows past `step`, when training goes back to it; see `rewind`."""
@@ -85,5 +101,6 @@ class MetricWriter:
         if self._file is not None:
             with contextlib.suppress(OSError):  # what a full disk refused is tried again here, and was said
                 self._file.close()
-        if self._board is not None:
-            self._board.close()
+        if self._board_works():
+            with contextlib.suppress(OSError):
+                self._board.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ _REMOTE = re.compile(r"(\w+)://")
 _GLOB = re.compile(r"[\[\]*?]")
 
 
-def work_directory(path: str, flag: str = "--workdir", *, local: bool = False) -> epath.Path:
+def work_directory(path: str | os.PathLike[str], flag: str = "--workdir", *, local: bool = False) -> epath.Path:
     """The directory, which need not exist yet.
 
     Args:
@@ -29,6 +30,9 @@ def work_directory(path: str, flag: str = "--workdir", *, local: bool = False) -
     """
     from etils import epath
 
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{flag} is a {type(path).__name__}: give a directory")
+    path = os.fspath(path)
     given = f"{flag} '{path}'"
     remote = _REMOTE.match(path)
     if not path.strip():

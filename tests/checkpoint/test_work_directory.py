@@ -9,8 +9,8 @@ import pytest
 from etils import epath
 
 from vlm_jax import cli
+from vlm_jax.checkpoint.work_directory import work_directory
 from vlm_jax.commands.evaluate import _base
-from vlm_jax.commands.work_directory import work_directory
 from vlm_jax.errors import EnvironmentFault, UserError
 
 
@@ -129,7 +129,7 @@ def test_results_and_predictions_go_to_a_local_disk(tmp_path, file, monkeypatch,
     assert "is a file" in _refused([*evaluate, "--out", str(file)], capsys)
     predict = ["predict", "x.jpg", "--checkpoint", str(tmp_path), "--out", "gs://bucket/p.jsonl"]
     assert "is remote" in _refused(predict, capsys)
-    monkeypatch.setattr("vlm_jax.commands.work_directory.work_directory", lambda path, *_, **__: epath.Path(path))
+    monkeypatch.setattr("vlm_jax.checkpoint.work_directory.work_directory", lambda path, *_, **__: epath.Path(path))
     assert "give --out DIR" in _refused(["evaluate", "--workdir", "gs://bucket/run"], capsys)
 
 
