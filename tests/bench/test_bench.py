@@ -144,8 +144,10 @@ def test_a_peer_that_computes_something_else_is_refused(micro, tmp_path):
     )
     with pytest.raises(UserError, match="wrong computes something else"):
         train.measure(micro, steps=1, warmup=0, peers=[f"{file}:x"])
-    with pytest.raises(UserError, match="no file"):
-        peers.load_peers(["nowhere.py:x"], "train", None)
+    (tmp_path / "notes.txt").touch()
+    for nothing in ("nowhere.py:x", f"{tmp_path / 'notes.txt'}:x"):
+        with pytest.raises(UserError, match="no Python file"):
+            peers.load_peers([nothing], "train", None)
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(UserError, match="no function make_peer"):
         peers.load_peers([f"{tmp_path / 'empty.py'}:x"], "train", None)

@@ -27,6 +27,7 @@ class EchoSystem:
         self.labels = LabelSpace(("fess/septum", "fess/polyp"))
         self.thresholds = thresholds or {"fess/septum": 0.5, "fess/polyp": None}
         self.batches = []
+        self.meta = {}
 
     def predict(self, batch):
         self.batches.append(batch)

@@ -13,6 +13,7 @@ from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.inference import predictor as predictor_module
 from vlm_jax.inference.images import load_image
+from vlm_jax.inference.notices import notices
 from vlm_jax.inference.predictor import Predictor
 from vlm_jax.inference.request import Request, make_requests
 
@@ -218,9 +219,19 @@ def test_a_blank_text_is_none_and_a_start_is_one_however_it_is_written(echo, arr
 
 
 def test_texts_that_lose_their_beginning_are_counted(echo, arrays):
-    predictor = Predictor(echo())  # prompts of 40 tokens
     requests = make_requests([*arrays[:2]], previous=["septum " * 39, "septum"], context="polyp")
-    assert predictor.cut(requests) == 1
+    (line,) = notices(echo(), requests)
+    assert line.startswith("1 of 2 inputs have a text that is too long: the last 40 tokens")
+
+
+def test_keywords_that_nobody_taught_are_named(echo, arrays):
+    system = echo()
+    system.meta = {"sources": {"a": {"keywords": ["decongestion", "Wound care"]}, "b": {}}}
+    (line,) = notices(system, make_requests([*arrays[:2]], keyword=["decongestoin", "wound care"]))
+    assert line.startswith(
+        "'decongestoin' (did you mean 'decongestion'?): not among the 2 keywords of the training data"
+    )
+    assert not list(notices(system, make_requests([*arrays[:2]], keyword=[None, "Decongestion"])))
 
 
 @pytest.mark.parametrize("size", [0, 2.5, "4"])

@@ -34,8 +34,9 @@ class Meta:
       quarantine: rows of the record table that are left out, of all processes: unreadable, or set aside by the guard.
       set_aside: {uid: why} of those.
       rollbacks: how often the run went back to a checkpoint.
-      sources: {source: {world, simulator, licence, fingerprint, level, groups}} of the data it was trained on; `groups`
-        are the ids of the groups used, at `level`: {"train": [...], "validation": [...]}.
+      sources: {source: {world, simulator, licence, fingerprint, keywords, level, groups}} of the data it was trained
+        on: `keywords` is the closed list of its reports, `groups` are the ids of the groups used, at `level`:
+        {"train": [...], "validation": [...]}.
       inherited: `sources` of the runs that its parts started from (`model.<part>.init`), and of theirs.
       metrics: validation metrics of the step; empty where it was saved in a hurry, or nothing validates.
       versions: of the libraries that wrote it.

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_jax.errors import UserError
     from vlm_jax.inference.inputs import collect
     from vlm_jax.inference.load import load
+    from vlm_jax.inference.notices import notices
     from vlm_jax.inference.output import json_lines, track
     from vlm_jax.inference.request import TEXTS
 
@@ -56,19 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out '{args.out}' is remote: predictions are written to a local file; copy it afterwards")
     requests = collect(args.inputs, {name: getattr(args, name) for name in TEXTS})
     predictor = load(checkpoint, args.step, args.dtype, args.batch_size, args.overrides)
-    if cut := predictor.cut(requests):
-        length = predictor.system.config.data.prompt_length
-        print(
-            f"{cut} of {len(requests)} inputs have a text that is too long: of {length} tokens the last are read "
-            "(data.prompt_length)",
-            file=sys.stderr,
-        )
-    if (frames := predictor.system.config.data.frames) > 1 and (n := sum(not r.before for r in requests)):
-        print(
-            f"the model sees {frames} frames; {n} of {len(requests)} inputs name none before theirs and are answered "
-            'as the first of a video: name them by "before" in a .jsonl (docs/inference.md)',
-            file=sys.stderr,
-        )
+    for line in notices(predictor.system, requests):
+        print(line, file=sys.stderr)
     bad: list[str] = []
     on_bad = (lambda _, error: bad.append(str(error))) if args.skip_bad else None
     written = 0

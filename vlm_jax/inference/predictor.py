@@ -16,8 +16,6 @@ from vlm_jax.decoding.system import RawPrediction, System
 from vlm_jax.errors import UserError
 from vlm_jax.inference.images import load_frames
 from vlm_jax.inference.request import Request, make_requests, with_before
-from vlm_jax.tasks import TASK_TABLE
-from vlm_jax.text.prompts import is_cut
 
 OnBad = Callable[[Request, UserError], None]
 
@@ -87,12 +85,6 @@ class Predictor:
                 good = [pair for pair in (_result(*pair, on_bad) for pair in loaded) if pair is not None]
                 if good:
                     yield from self._predict([r for r, _ in good], [frames for _, frames in good])
-
-    def cut(self, requests: Iterable[Request]) -> int:
-        """How many have a text that is longer than the prompts the model learned from: its beginning is not read."""
-        s, tasks = self.system, [TASK_TABLE[name] for name in self.system.config.tasks]
-        length = s.config.data.prompt_length
-        return sum(any(is_cut(s.tokenizer, task.prompt(r.record()), length) for task in tasks) for r in requests)
 
     def _predict(self, requests: list[Request], images: list[list[np.ndarray]]) -> list[Prediction]:
         rows = self.batch_size or min(1 << (len(requests) - 1).bit_length(), self.system.config.eval.batch_size)

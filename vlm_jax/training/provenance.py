@@ -28,6 +28,7 @@ def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
             "simulator": info.simulator,
             "licence": info.licence,
             "fingerprint": "+".join(prints[name]),
+            "keywords": list(info.keywords),
             "level": data.group_levels[name],
             "groups": {split: groups[split][name] for split in USED},
         }
