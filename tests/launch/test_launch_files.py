@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -126,7 +127,8 @@ def test_a_saved_preemption_restarts_all_and_the_rest_counts(jobset):
     assert spec["parallelism"] == spec["completions"] == chips[0] * chips[1] // a_host
     _, args = cli.parse(pod["containers"][0]["args"])
     config = load_config(args.config, args.overrides)
-    assert config.train.batch_size % (chips[0] * chips[1] * job["replicas"]) == 0
+    devices = chips[0] * chips[1] * job["replicas"]
+    assert config.train.batch_size % devices == config.eval.batch_size % devices == 0
 
 
 def test_the_image_copies_what_the_package_is_built_from():
@@ -145,6 +147,22 @@ def test_processes_are_numbered_and_the_worst_exit_code_counts(tmp_path):
     )
     assert done.returncode == 3
     assert sorted(done.stdout.splitlines()) == ["[0] 0 3", "[1] 1 3", "[2] 2 3"]
+
+
+@pytest.mark.parametrize("code", [0, 3, 137, 255])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_child_that_dies_by_a_signal_ends_the_script_with_its_code(script, code, tmp_path):
+    """137: killed for memory. Stand-ins for srun and gcloud; a `wait` that asks for ever is a cluster that idles."""
+    dies = "kill -9 $$" if code == 137 else f"exit {code}"
+    for name in ("srun", "gcloud", "scontrol", "child"):
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{'true' if name == 'scontrol' else dies}\n")
+        (tmp_path / name).chmod(0o755)
+    words = {"local_multiprocess.sh": ["2", "child"], "slurm.sbatch": ["--config", "x"], "tpu_vm.sh": ["NAME", "--x"]}
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ZONE": "z", "SLURM_JOB_ID": "1"}
+    if script == "tpu_vm.sh" and code == 3:  # it starts again after that
+        return
+    done = subprocess.run([LAUNCH / script, *words[script]], env=environment, capture_output=True, timeout=20)
+    assert done.returncode == code
 
 
 def test_sigterm_reaches_every_process_and_their_code_comes_back(tmp_path):

@@ -16,7 +16,8 @@ from vlm_jax.parallel import distributed
 
 VARIABLES = (
     "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_ID",
-    "SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES", "JOB_COMPLETION_INDEX",
+    "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "JAX_LOCAL_DEVICE_IDS", "TPU_WORKER_HOSTNAMES",
+    "MEGASCALE_NUM_SLICES", "JOB_COMPLETION_INDEX",
 )  # fmt: skip
 
 
@@ -79,6 +80,16 @@ def test_clusters_are_found_by_jax(calls, monkeypatch, environment, joins):
         monkeypatch.setenv(name, value)
     distributed.init(ParallelConfig())
     assert calls == ([{"initialization_timeout": 900, "heartbeat_timeout_seconds": 130}] if joins else [])
+
+
+@pytest.mark.parametrize(("tasks", "own", "devices"), [("4", "", []), ("8", "", None), ("4", "0,1", None)])
+def test_one_task_a_node_takes_all_devices_of_the_node(calls, monkeypatch, tasks, own, devices):
+    """By itself JAX gives every task of Slurm the one device of its local number."""
+    settings = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": tasks, "SLURM_STEP_NUM_NODES": "4"}
+    for name, value in (settings | {"JAX_LOCAL_DEVICE_IDS": own}).items():
+        monkeypatch.setenv(name, value)
+    distributed.init(ParallelConfig())
+    assert calls[0].get("local_device_ids") == devices
 
 
 def test_a_jobset_pod_has_its_place_from_its_number(calls, monkeypatch):

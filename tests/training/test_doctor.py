@@ -112,6 +112,26 @@ def test_one_slow_process_is_told_from_slow_data(tmp_path):
     assert names(doctor.diagnose(workdir)) == ["slow disk"]
 
 
+def test_processes_of_an_earlier_start_are_not_blamed(tmp_path):
+    for process in (1, 2, 3):
+        write(tmp_path, [START, COMPILE, *laps(10, data_wait=6.0, read=20.0)], process)
+    report = doctor.diagnose(write(tmp_path, [START | {"processes": 1}, COMPILE, *laps(10)]))
+    assert (names(report), report["processes"]) == ([], 1)
+
+
+@pytest.mark.parametrize("looped", [{"accumulate": 4}, {"scan_layers": True}])
+def test_no_small_batch_is_seen_where_the_compiler_counts_a_loop_once(tmp_path, looped):
+    rows = [START | looped, COMPILE | {"fixed_bytes": 5e8}, *laps(10)]
+    assert names(doctor.diagnose(write(tmp_path, rows))) == []
+
+
+def test_a_slow_start_that_is_no_compilation_needs_another_change(tmp_path):
+    for name, says in (("init", "nearer disk"), ("compile", "JAX_COMPILATION_CACHE_DIR")):
+        rows = [START, phase(name, 700.0), *laps(10)]
+        [finding] = doctor.diagnose(write(tmp_path, rows))["findings"]
+        assert finding["name"] == "slow start" and says in finding["change"]
+
+
 def test_wasted_steps_are_counted_to_the_fraction_of_a_lap_and_once():
     times = doctor.add_up([START, *laps(5), START | {"step": 25}, *laps(2, first=35), START | {"step": 25}])
     assert times.seconds["wasted"] == pytest.approx(25.0 + 20.0)

@@ -15,6 +15,8 @@ import torch
 
 from vlm_jax.cli import main
 from vlm_jax.commands.weights_import import HELP
+from vlm_jax.errors import UserError
+from vlm_jax.weights.hugging_face import normalisation_beside
 from vlm_jax.weights.layouts import LAYOUTS
 from vlm_jax.weights.store import read_imported
 from vlm_jax.weights.vocabulary import tokens_of
@@ -119,6 +121,26 @@ def test_a_config_json_beside_the_input_tells_heads_and_layers(tmp_path, capsys)
     beside.write_text("3")
     assert main(["weights", "import", *given[:-1], str(tmp_path / "other")]) == 2
     assert "is no config.json of a model" in capsys.readouterr().err
+
+
+def test_a_preprocessor_config_beside_the_input_tells_how_images_were_normalised(tmp_path):
+    beside = tmp_path / "preprocessor_config.json"
+    assert normalisation_beside(tmp_path) == {}
+    beside.write_text(json.dumps({"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}))
+    told = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    assert normalisation_beside(tmp_path) == normalisation_beside(tmp_path / "model.safetensors") == told
+    beside.write_text(json.dumps({"do_normalize": False}))
+    assert normalisation_beside(tmp_path) == {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    beside.write_text("[")
+    with pytest.raises(UserError, match=r"is no preprocessor_config\.json"):
+        normalisation_beside(tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--heads", "--layers", "--image_size"])
+def test_numbers_below_one_are_refused(flag, tmp_path, capsys):
+    words = ["--layout", "bert", "--input", "nowhere", "--out", str(tmp_path / "out"), flag, "-3"]
+    assert main(["weights", "import", *words]) == 2
+    assert f"{flag} -3: expected 1 or more" in capsys.readouterr().err
 
 
 def test_a_directory_that_is_there_is_refused_before_anything_is_read(tmp_path, capsys):

@@ -47,12 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all is written; 2, and nothing is, where anything does not fit."""
     from vlm_jax.checkpoint.work_directory import work_directory
-    from vlm_jax.weights.hugging_face import said_beside
+    from vlm_jax.errors import UserError
+    from vlm_jax.weights.hugging_face import normalisation_beside, said_beside
     from vlm_jax.weights.importer import import_weights
     from vlm_jax.weights.init import PARTS
     from vlm_jax.weights.readers import read_weights
     from vlm_jax.weights.store import require_new, write_imported
 
+    for flag in ("heads", "layers", "image_size"):
+        if (given := getattr(args, flag)) is not None and given < 1:
+            raise UserError(f"--{flag} {given}: expected 1 or more")
     out = Path(work_directory(args.out, "--out", local=True))
     require_new(out)
     if args.layout == OURS:
@@ -70,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         skipped=found.skipped,
         source_sha256=found.sha256,
     )
+    if "mean" in imported.config:
+        imported.config.update(normalisation_beside(args.input))
     if layers is None:
         _refuse_odd(imported.config.get("layers", 1))
     write_imported(imported, out)

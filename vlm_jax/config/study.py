@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vlm_jax.config.load import Overrides, build, read_values
+from vlm_jax.config.rules import BOUNDS as RUN_BOUNDS
 from vlm_jax.config.rules import GROUPS, LISTS
 from vlm_jax.config.values import suggest
 from vlm_jax.errors import UserError
@@ -116,6 +117,16 @@ def _check(study: StudyConfig) -> None:
         raise UserError(f"config key 'seeds' needs one or more different numbers from 0 on, got {study.seeds}")
     if not study.trials or len(set(study.trials)) != len(study.trials) or min(study.trials) <= 0:
         raise UserError(f"config key 'trials' needs one or more different factors above 0, got {study.trials}")
+    if not study.contexts:
+        raise UserError("config key 'contexts' is empty: a study scores gold at least")
+    low, high = RUN_BOUNDS["data.validation_fraction"]
+    if not low <= study.data.validation_fraction <= high:
+        given = study.data.validation_fraction
+        raise UserError(f"config key 'data.validation_fraction' must be from {low} to {high}, got {given}")
+    if not study.data.path and study.folds > study.simulate.procedures:
+        raise UserError(
+            f"config key 'folds' ({study.folds}) must be at most simulate.procedures ({study.simulate.procedures})"
+        )
     for context in study.contexts:
         if context not in LISTS["eval.contexts"]:
             raise UserError(f"config key 'contexts': unknown {context!r}{suggest(context, LISTS['eval.contexts'])}")

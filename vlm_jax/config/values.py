@@ -78,7 +78,7 @@ def parse(key: str, raw: str, kind: Any = None) -> Any:
         kind = leaves()[key]
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)[0]
-        parts = [part.strip() for part in _unbracketed(raw.strip()).split(",")]
+        parts = [_unquoted(part.strip()) for part in _unbracketed(raw.strip()).split(",")]
         return coerce(key, [parse(key, part, inner) for part in parts if part], kind)
     if kind is str:
         return raw
@@ -91,6 +91,10 @@ def parse(key: str, raw: str, kind: Any = None) -> Any:
 def _unbracketed(text: str) -> str:
     """`(a,b)` and `[a,b]` as Python prints them are `a,b`; a bracket without its partner belongs to the value."""
     return text[1:-1] if (text[:1], text[-1:]) in (("(", ")"), ("[", "]")) else text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def coerce(key: str, value: Any, kind: Any) -> Any:

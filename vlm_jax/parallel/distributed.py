@@ -35,6 +35,8 @@ def init(parallel: ParallelConfig) -> None:
     arguments = _explicit(parallel) or ({} if _cluster() else None)
     if arguments is None:
         return
+    if _task_a_node():
+        arguments["local_device_ids"] = []  # no restriction; None would be the one device of Slurm's local number, 0
     try:
         jax.distributed.initialize(
             **arguments,
@@ -133,6 +135,12 @@ def _cluster() -> bool:
     slurm = "SLURM_STEP_ID" in os.environ and (_integer("SLURM_STEP_NUM_TASKS") or 1) > 1
     slices = (_integer("MEGASCALE_NUM_SLICES") or 1) > 1
     return slurm or slices or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") or _on_tpu_vm()
+
+
+def _task_a_node() -> bool:
+    """Whether Slurm runs one task on every node: it takes all devices of it, unless JAX_LOCAL_DEVICE_IDS says which."""
+    tasks, nodes = _integer("SLURM_STEP_NUM_TASKS"), _integer("SLURM_STEP_NUM_NODES")
+    return tasks is not None and tasks == nodes and not os.environ.get("JAX_LOCAL_DEVICE_IDS")
 
 
 def _on_tpu_vm(devices: Path = Path("/dev")) -> bool:

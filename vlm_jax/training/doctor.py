@@ -53,7 +53,7 @@ class ProcessTimes:
 
 
 def read_ledger(workdir: epath.Path) -> list[ProcessTimes]:
-    """The times of every process, in their order.
+    """The times of every process of the last start, in their order; an earlier one may have had more.
 
     Raises:
       UserError: there is no ledger.
@@ -62,7 +62,8 @@ def read_ledger(workdir: epath.Path) -> list[ProcessTimes]:
     files = sorted(folder.glob("*.jsonl"), key=lambda path: int(path.stem)) if folder.exists() else []
     if not files:
         raise UserError(f"no ledger in '{workdir}': expected the --workdir of a run that `vlm-jax train` has started")
-    return [add_up(_rows(path.read_text())) for path in files]
+    times = [add_up(_rows(path.read_text())) for path in files]
+    return times[: times[0].facts.get("processes", len(times))]
 
 
 def _rows(text: str) -> list[dict[str, Any]]:

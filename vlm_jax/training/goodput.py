@@ -97,6 +97,7 @@ def run_facts(config: Config) -> dict[str, Any]:
         "devices": jax.device_count(),
         "batch_size": config.train.batch_size,
         "accumulate": config.optim.accumulate,
+        "scan_layers": config.model.scan_layers,
         "steps": config.train.steps,
         "log_every": config.train.log_every,
         "checkpoint_every": config.checkpoint.every,

@@ -135,6 +135,8 @@ def make_checked_mesh(config: Config) -> Mesh:
     """
     mesh = make_mesh(config.parallel)
     check_divides(mesh, config.train.batch_size, "train.batch_size")
+    # A micro-batch that does not divide would be computed whole by every device, without a word.
+    check_divides(mesh, config.train.batch_size // config.optim.accumulate, "train.batch_size / optim.accumulate")
     check_divides(mesh, config.eval.batch_size, "eval.batch_size")
     data_shard(mesh, jax.process_index())  # refuses tensor across hosts
     return mesh

@@ -77,7 +77,8 @@ def small_batch(processes: list[Any]) -> Finding | None:
     compiled, facts = processes[0].compiled, processes[0].facts
     moved = compiled.get("bytes", 0.0)
     share = min(compiled.get("fixed_bytes", 0.0) / moved, 1.0) if moved else 0.0
-    if share <= FIXED_LIMIT:
+    looped = facts.get("accumulate", 1) > 1 or facts.get("scan_layers", False)  # XLA counts a loop's body once
+    if share <= FIXED_LIMIT or looped:
         return None
     size = facts.get("batch_size", 1)
     devices = facts.get("devices", 1)
@@ -205,7 +206,9 @@ def slow_start(processes: list[Any]) -> Finding | None:
         share,
         f"{start:.0f} s in {times.starts} start{'s' if times.starts > 1 else ''}, {times.seconds['compile']:.0f} s of "
         "them compiling",
-        "set JAX_COMPILATION_CACHE_DIR to a directory that outlives the run, and start less often",
+        "set JAX_COMPILATION_CACHE_DIR to a directory that outlives the run, and start less often"
+        if times.seconds["compile"] > start / 2
+        else "start less often; reading data and checkpoints from a nearer disk shortens a start",
     )
 
 
