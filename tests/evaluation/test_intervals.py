@@ -104,6 +104,17 @@ def test_where_training_s_chance_is_all_there_is_the_skewness_of_groups_does_not
     assert (alone.high - alone.value) / (alone.value - alone.low) > 1.3
 
 
+def test_a_bias_of_resampling_is_not_read_in_the_tail_of_student_s_t():
+    """Resamples repeat groups, which raises an average precision: here by one and a half of their deviations."""
+    rng = np.random.default_rng(4)
+    boot, left = rng.normal(0.03, 0.02, size=(2000, 1)), rng.normal(0, 0.001, size=(24, 1))
+    several = [Samples(("ap",), np.array([v]), v + boot, v + left) for v in (0.495, 0.5, 0.505)]
+    found, alone = Samples.mean(several, "x").estimate("ap"), several[1].estimate("ap")
+    assert 0 < alone.value - alone.low < 0.07
+    assert alone.low > found.low > alone.low - 0.03
+    assert Samples.mean(several, "x").tail("ap", found.low) == pytest.approx(0.025, abs=0.001)
+
+
 def test_one_seed_is_left_as_it_is_and_systems_draw_their_own():
     values = np.random.default_rng(0).normal(size=10)
     one = _mean_samples(values)

@@ -132,14 +132,23 @@ class Samples:
         Resamples in which the metric is undefined are left out.
         """
         one = self.column(name)
-        value = float(one.value[0])
+        value, boot, moves = float(one.value[0]), *one._defined()
         if np.isnan(value):
             return Estimate(None)
-        boot = one.boot[~np.isnan(one.boot[:, 0]), 0]
         if not len(boot):
             return Estimate(value)
-        low, high = np.quantile(boot, _bca_levels(one._bca_constants(boot)))
+        constants = one._bca_constants(boot)
+        if moves is None:
+            low, high = np.quantile(boot, _bca_levels(constants))
+        else:
+            low, high = np.quantile(_corrected(boot, constants) + moves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return Estimate(value, float(low), float(high))
+
+    def _defined(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of the one metric here, where it is defined: what resampling groups gives, how far training moves that."""
+        groups, boot = self.of_groups[:, 0], self.boot[:, 0]
+        known = ~np.isnan(boot)
+        return groups[known], None if self.groups is None else (boot - groups)[known]
 
     def tail(self, name: str, at: float) -> float | None:
         """The level of the one-sided BCa bound that lies at `at`: small where the metric is surely above it.
@@ -148,12 +157,14 @@ class Samples:
         where there is no interval. Never below 1 / (resamples + 1).
         """
         one = self.column(name)
-        value, boot = float(one.value[0]), one.boot[~np.isnan(one.boot[:, 0]), 0]
+        value, boot, moves = float(one.value[0]), *one._defined()
         if np.isnan(value) or not len(boot):
             return None
         least = 1 / (len(boot) + 1)
-        below = float(((boot < at).sum() + (boot <= at).sum()) / (2 * len(boot)))
         constants = one._bca_constants(boot)
+        if moves is not None:
+            boot, constants = _corrected(boot, constants) + moves, None
+        below = float(((boot < at).sum() + (boot <= at).sum()) / (2 * len(boot)))
         if constants is not None:
             bias, acceleration = constants
             distance = float(ndtri(min(max(below, least), 1 - least))) - bias
@@ -174,12 +185,8 @@ class Samples:
     def _bca_constants(self, boot: np.ndarray) -> tuple[float, float] | None:
         """Bias and acceleration of the one metric here; None where they cannot be computed.
 
-        Acceleration is skewness, the groups' as the jackknife sees it. The chance of training is symmetric: what it
-        adds to the spread thins the skewness out, by the third power of the ratio of spreads (interquartile ranges, as
-        t of one degree of freedom has no variance).
-
         Args:
-          boot: float[R], its defined resamples.
+          boot: float[R], its defined resamples of groups.
         """
         value, jackknife = float(self.value[0]), self.jackknife[:, 0]
         below = float(((boot < value).sum() + (boot <= value).sum()) / (2 * len(boot)))
@@ -187,11 +194,7 @@ class Samples:
         spread = float((deviation**2).sum())
         if np.isnan(spread) or spread < 1e-18 or not 0 < below < 1:
             return None
-        acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
-        if self.groups is not None:
-            own, whole = (np.subtract(*np.nanquantile(of, [0.75, 0.25])) for of in (self.groups[:, 0], boot))
-            acceleration *= min(1.0, float(own / whole)) ** 3 if whole > 0 else 1.0
-        return float(ndtri(below)), acceleration
+        return float(ndtri(below)), float((deviation**3).sum()) / (6 * spread**1.5)
 
     @staticmethod
     def mean(several: Sequence[Samples], name: str = "") -> Samples:
@@ -215,6 +218,21 @@ class Samples:
             drawn = boot + rows / np.sqrt(n) @ (values - values.mean(axis=0))
             return Samples(several[0].names, values.mean(axis=0), drawn, left.mean(axis=0), boot)
         return Samples(several[0].names, values.mean(axis=0), boot, left.mean(axis=0))
+
+
+def _corrected(boot: np.ndarray, constants: tuple[float, float] | None) -> np.ndarray:
+    """float[R]: resamples whose plain percentiles are the BCa bounds of `boot`, each in the place of its rank.
+
+    Bias and skewness are those of the groups. Were they taken out after the chance of training is added, a biased
+    metric (average precision, which repeated frames raise) would have its bound read far out in Student's tail.
+    """
+    if _bca_levels(constants) == _bca_levels(None) or constants is None:
+        return boot
+    bias, acceleration = constants
+    shifted = bias + ndtri((np.argsort(np.argsort(boot, kind="stable")) + 0.5) / len(boot))
+    scale = 1 - acceleration * shifted
+    reached = np.divide(shifted, scale, out=np.sign(shifted) * np.inf, where=scale > 0)
+    return np.quantile(boot, ndtr(bias + reached))
 
 
 def _bca_levels(constants: tuple[float, float] | None) -> tuple[float, float]:
