@@ -151,7 +151,7 @@ def null() -> ConfigDict:
 
     Command: vlm-jax study --config configs/study.py:null --workdir runs/study_null
     Expect: in `reports_independent` no gain of vision for the report, in `previous_shuffled` none of text for
-      landmarks; benchmarks/null_worlds.py runs what that needs alone, two thirds of it.
+      landmarks; benchmarks/null_worlds.py runs what that needs alone, seven of nine trainings.
     Hardware and time: two CPU cores, hours: about 2 minutes a training on one core, 90 trainings.
     """
     config = ConfigDict(dataclasses.asdict(StudyConfig(name="null")))

@@ -25,6 +25,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from vlm_jax.config.presets import LITE
 from vlm_jax.config.rules import TASK_NAMES
 from vlm_jax.config.schema import Config
 from vlm_jax.config.values import suggest
@@ -153,9 +154,7 @@ def tiny_lite0() -> ConfigDict:
     config = tiny_real()
     config.name = "tiny_lite0"
     config.data.image_size = 96
-    # TensorFlow's Lite networks are trained on (x - 127) / 128, whatever the channel.
-    lite = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-    config.model.backbone.update(name="efficientnet_lite0", width_factor=1.0, init="weights/lite0", **lite)
+    config.model.backbone.update(name="efficientnet_lite0", width_factor=1.0, init="weights/lite0", **LITE)
     config.optim.freeze = "^backbone/"
     return config
 

@@ -11,7 +11,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from vlm_jax.config.presets import choose
+from vlm_jax.config.presets import LITE, choose
 from vlm_jax.config.schema import Config
 
 
@@ -47,9 +47,7 @@ def efficientnet_lite0() -> ConfigDict:
     """
     config = resnet50()
     config.name = "landmark_cnn-efficientnet_lite0"
-    # TensorFlow's Lite networks are trained on (x - 127) / 128, whatever the channel.
-    lite = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-    config.model.backbone.update(name="efficientnet_lite0", drop_path=0.2, **lite)
+    config.model.backbone.update(name="efficientnet_lite0", drop_path=0.2, **LITE)
     return config
 
 

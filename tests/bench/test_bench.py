@@ -173,6 +173,7 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
     [
         (["train", "--steps", "0"], "expected at least 1"),
         (["decode", "--beams", "1"], "widths of at least 2"),
+        (["decode", "--config.tasks=landmarks"], "needs a task with texts"),
         (["decode", "--beams", "x"], "widths of at least 2"),
         (["train", "--config.loss.landmarks=class_balanced"], "bench runs system=vlm"),
         (["everything"], "invalid choice"),

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 from vlm_jax.checkpoint import compare, manifest
 from vlm_jax.checkpoint.meta import Meta, versions
 from vlm_jax.checkpoint.store import Store, complete_steps, read_meta, restore_for_inference
+from vlm_jax.checkpoint.verify import verify
 from vlm_jax.config.schema import Config
 from vlm_jax.errors import EnvironmentFault, UserError
 
@@ -268,3 +270,12 @@ def test_other_errors_are_not_dressed_up(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="odd"):
         _save(store, 1)
     store.close()
+
+
+def test_one_step_is_verified_by_its_own_directory_also_one_that_was_not_written_to_its_end(tmp_path):
+    step = epath.Path(tmp_path / "checkpoints" / "5")
+    step.mkdir(parents=True)
+    [problem] = verify(step)["5"]
+    assert manifest.NAME in problem
+    with pytest.raises(UserError, match="is one step: leave out --step"):
+        verify(step, 6)

@@ -240,9 +240,11 @@ def test_batch_size_must_be_positive(echo, size):
         Predictor(echo(), batch_size=size)
 
 
-def test_a_stream_of_something_else_is_one_line(echo):
-    with pytest.raises(UserError, match="stream got a str; expected vlm_jax.inference.request.Request"):
-        list(Predictor(echo()).stream(["a.jpg"]))  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize("other", ["a.jpg", None, np.zeros((4, 4, 3), np.uint8)])
+def test_a_stream_of_something_else_is_one_line(echo, other):
+    says = f"stream got a {type(other).__name__}; expected vlm_jax.inference.request.Request"
+    with pytest.raises(UserError, match=says):
+        list(Predictor(echo(), batch_size=np.int64(2)).stream([other]))
 
 
 def test_no_images_give_no_predictions(echo):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,6 @@ from vlm_jax.training import rollback as rollback_module
 from vlm_jax.training import run as run_module
 from vlm_jax.training import step as step_module
 from vlm_jax.training.loop import train
-from vlm_jax.training.run import check_budget
 
 CONFIG = GuardConfig(window=8, max_skips=2)
 JUDGE = jax.jit(guards.judge, static_argnums=1)
@@ -98,41 +96,6 @@ def test_batches_in_which_nothing_carries_a_task_say_nothing_of_norms():
     taken, guard = _run(norms)
     assert all(taken) and int(guard.taken) == 20 and float(guards.limit(guard, CONFIG)) == pytest.approx(np.exp(3.0))
     assert not _run([*norms, 25.0])[0][-1]
-
-
-class Kept:
-    """The steps of a store, of which some are damaged."""
-
-    def __init__(self, steps, damaged=()):
-        self.directory, self._steps, self.damaged = Path("kept"), list(steps), damaged
-
-    def steps(self):
-        return self._steps
-
-
-@pytest.mark.parametrize(
-    ("every", "steps", "damaged", "first", "target"),
-    [
-        (100, [100, 200, 250], (), 260, 200),  # as the run that was not preempted at 250
-        (100, [200, 250], (200,), 260, 250),
-        (300, [10_000, 11_000], (), 11_010, 11_000),  # saved by another checkpoint.every
-        (100, [], (), 90, 0),
-        (100, [100], (), 90, 0),
-        (100, [100, 200], (100, 200), 260, None),
-        (100, [300], (), 260, None),
-    ],
-)
-def test_training_goes_back_to_a_whole_checkpoint_and_never_begins_anew_over_one(
-    every, steps, damaged, first, target, monkeypatch
-):
-    store = Kept(steps)
-    run = SimpleNamespace(store=store, config=SimpleNamespace(checkpoint=SimpleNamespace(every=every)))
-    monkeypatch.setattr(rollback_module, "_is_whole", lambda run, step: step not in damaged)
-    if target is not None:
-        assert rollback_module._target(run, first, "skipped") == target
-        return
-    with pytest.raises(EnvironmentFault, match=f"no whole checkpoint from before step {first} is left in kept"):
-        rollback_module._target(run, first, "skipped")
 
 
 def test_offenders_are_those_that_come_again():
@@ -237,14 +200,6 @@ def test_a_damaged_step_is_not_gone_back_to(short, tmp_path, monkeypatch, capsys
         train(config, str(tmp_path))
     assert "step 2 is damaged: x has changed; going back further" in capsys.readouterr().err
     assert {step.name for step in (tmp_path / "checkpoints").iterdir()} >= {"2", "4"}
-
-
-def test_only_training_records_count_against_the_budget():
-    data = SimpleNamespace(records=lambda split: SimpleNamespace(rows=np.arange(100)))
-    run = SimpleNamespace(data=data, config=SimpleNamespace(guard=GuardConfig(budget=0.05)))
-    check_budget(run, tuple(range(95, 160)))
-    with pytest.raises(UserError, match="6 of 100 training records"):
-        check_budget(run, tuple(range(94, 160)))
 
 
 def test_what_was_trained_is_saved_before_too_many_broken_records_end_it(short, tmp_path, said, monkeypatch):

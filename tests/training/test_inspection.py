@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from vlm_jax import cli
 from vlm_jax.config.load import load_config
 from vlm_jax.contract import TASKS
+from vlm_jax.errors import UserError
 from vlm_jax.models import build_model, init_params
 from vlm_jax.training import inspection
 from vlm_jax.training.guards import init_guard
@@ -84,3 +86,17 @@ def test_eight_devices_that_this_machine_need_not_have(repository):
     assert whole["bytes_per_device"] / 8 <= report["bytes_per_device"] < whole["bytes_per_device"] / 3
     assert any(row["spec"] for row in report["shardings"])
     assert report["left_whole"]["undivided"] == [] and "image_encoder/norm/scale" in report["left_whole"]["by rule"]
+
+
+def test_devices_and_batches_that_cannot_be_are_one_line(capsys):
+    assert cli.main(["inspect", "--config", "configs/vlm.py:micro", "--devices", "-2"]) == 2
+    assert "--devices -2: give how many CPU devices" in capsys.readouterr().err
+    subject = inspection.make_subject(load_config("configs/vlm.py:micro"))
+
+    class ThreeShards:
+        axis_names, devices = ("data", "fsdp", "tensor"), np.empty((3, 1, 1), object)
+
+    subject = dataclasses.replace(subject, mesh=ThreeShards())
+    batch = inspection.abstract_batch(subject.config, 8, subject.n_landmarks)
+    with pytest.raises(UserError, match="train.batch_size=8 does not divide among 3"):
+        inspection.compile_train_step(subject, batch)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from etils import epath
 from vlm_jax import cli
 from vlm_jax.checkpoint import manifest
 from vlm_jax.checkpoint.store import restore_for_inference
+from vlm_jax.config.schema import GuardConfig
 from vlm_jax.contract import DatasetInfo, Procedure, ProcedureBundle, Sentence
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.store import write_dataset
@@ -27,7 +29,7 @@ from vlm_jax.training import loop as loop_module
 from vlm_jax.training import run as run_module
 from vlm_jax.training.loop import train
 from vlm_jax.training.preemption import EXIT_PREEMPTED, PreemptionWatch
-from vlm_jax.training.run import set_up
+from vlm_jax.training.run import check_budget, set_up
 
 
 def preempted_at(step: int) -> type[PreemptionWatch]:
@@ -170,6 +172,26 @@ def test_batch_sizes_must_divide_among_the_mesh_before_anything_is_written(toy_c
     with pytest.raises(UserError, match=f"{key}=3 does not divide among 2"):
         set_up(toy_config((key, "3")), epath.Path(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_only_training_records_count_against_the_budget():
+    data = SimpleNamespace(records=lambda split: SimpleNamespace(rows=np.arange(100)))
+    run = SimpleNamespace(data=data, config=SimpleNamespace(guard=GuardConfig(budget=0.05)))
+    check_budget(run, tuple(range(95, 160)))
+    with pytest.raises(UserError, match="6 of 100 training records"):
+        check_budget(run, tuple(range(94, 160)))
+
+
+def test_micro_batches_must_divide_too(toy_config, tmp_path, monkeypatch):
+    """Else every device computes all of one, and nobody is told."""
+
+    class TwoShards:
+        axis_names, devices = ("data", "fsdp", "tensor"), np.empty((2, 1, 1), object)
+
+    monkeypatch.setattr(run_module, "make_mesh", lambda _: TwoShards())
+    config = toy_config(("train.batch_size", "8"), ("optim.accumulate", "8"))
+    with pytest.raises(UserError, match="train.batch_size / optim.accumulate=1 does not divide among 2"):
+        set_up(config, epath.Path(tmp_path / "run"))
 
 
 def test_a_store_is_closed_when_the_last_things_fail(toy_config, tmp_path, monkeypatch):

@@ -51,9 +51,10 @@ def measure(config: Config, *, steps: int, warmup: int, peers: list[str], forwar
     ceiling, peak = matmul_flops(dtype), machine.peak_flops(dtype)
     extra: dict[str, dict[str, Any]] = {}
     for name, values in seconds.items():
-        rate = counted / float(np.median(values.wall)) / trial.mesh.size  # a device: so are ceiling and peak
-        shares = {"share_of_matmul": rate / ceiling} | ({"share_of_peak": rate / peak} if peak else {})
-        extra[name] = {"flops_per_second": rate * trial.mesh.size, **shares}
+        rate = counted / float(np.median(values.wall))
+        own = rate / trial.mesh.size  # of one device, as ceiling and peak are
+        shares = {"share_of_matmul": own / ceiling} | ({"share_of_peak": own / peak} if peak else {})
+        extra[name] = {"flops_per_second": rate, **shares}
     if FROM_FILES in seconds:
         extra[FROM_FILES]["over_synthetic"] = ratio(seconds[FROM_FILES].wall, seconds[OURS].wall)["median"]
     for peer in others:

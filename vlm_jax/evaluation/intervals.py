@@ -226,7 +226,7 @@ def _corrected(boot: np.ndarray, constants: tuple[float, float] | None) -> np.nd
     Bias and skewness are those of the groups. Were they taken out after the chance of training is added, a biased
     metric (average precision, which repeated frames raise) would have its bound read far out in Student's tail.
     """
-    if _bca_levels(constants) == _bca_levels(None) or constants is None:
+    if constants is None or _bca_levels(constants) == _bca_levels(None):  # where BCa is degenerate
         return boot
     bias, acceleration = constants
     shifted = bias + ndtri((np.argsort(np.argsort(boot, kind="stable")) + 0.5) / len(boot))

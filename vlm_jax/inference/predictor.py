@@ -30,7 +30,7 @@ class Predictor:
     """
 
     def __init__(self, system: System, batch_size: int | None = None) -> None:
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
             raise UserError(f"batch_size is {batch_size!r}; expected a whole number, at least 1")
         self.system = system
         self.batch_size = batch_size
@@ -137,10 +137,10 @@ class Predictor:
 
 
 def _check_requests(chunk: list[Request]) -> None:
-    if other := next((r for r in chunk if not isinstance(r, Request)), None):
-        raise UserError(
-            f"stream got a {type(other).__name__}; expected vlm_jax.inference.request.Request(image, name, ...)"
-        )
+    for other in chunk:
+        if not isinstance(other, Request):
+            kind = type(other).__name__
+            raise UserError(f"stream got a {kind}; expected vlm_jax.inference.request.Request(image, name, ...)")
 
 
 def _result(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from vlm_jax.config.presets import LITE
 from vlm_jax.models.backbones.efficientnet import STAGES, scaled
 from vlm_jax.weights.layouts.backbone import BATCHES, PART, batch_norm, conv, layouts
 from vlm_jax.weights.rules import Arrays, Rule
 
-# What TensorFlow's Lite builder trains with, on values of 0-255: mean 127 and deviation 128 of every channel. The torch
-# port's examples use ImageNet's figures: those make the first layer's variance six times what its norm expects, these
-# about 1.2 times (two photographs of scikit-learn).
-MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 _BLOCK = r"_blocks\.(\d+)"
 _TARGET = f"{PART}/block_{{0}}"
 
@@ -42,7 +39,7 @@ def _configure(arrays: Arrays) -> dict[str, Any]:
     factor = wide / last
     if scaled(last, factor) != wide:
         raise KeyError(f"a last block of a multiple of 8 channels (it has {wide})")
-    return {"name": "efficientnet_lite0", "width_factor": factor, "depths": (), "mean": MEAN, "std": STD}
+    return {"name": "efficientnet_lite0", "width_factor": factor, "depths": (), **LITE}
 
 
 LAYOUTS = layouts(
