@@ -5,11 +5,13 @@
 Four simulated sets, each with a seed of its own: a pilot that names the five rarest landmarks before anything is
 trained, the plain training set, procedures that choose thresholds and procedures that test, and a pool from which the
 balanced training set is picked: as many activities and frames as the plain one, in which each of the five is in a fifth
-of the activities or in as many as the pool has. Every remedy is trained on the plain set, and its run is recalibrated
-(`,recalibrated`), which plain and balanced are not: a remedy's row is both together.
+of the activities or in as many as the pool has. Every remedy is trained on the plain set. Every system is recalibrated
+(Platt's slope and offset, fitted on the procedures that choose thresholds), plain and balanced, too, so that they
+differ in their training alone.
 
-Recovery is (remedy - plain) / (balanced - plain) of the mean F1 of the five, seeds averaged, whole procedures
-resampled. Finished runs are kept: the same command goes on. Everything is simulated.
+Gains are over plain, and recovery is (remedy - plain) / (balanced - plain) of the mean F1 of the five; seeds averaged,
+whole procedures resampled and the chance of training added. Finished runs are kept: the same command goes on.
+Everything is simulated.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from runs import estimates, predictions, ratio, shown, train_and_score, vlm_jax, write_page, write_result
+from runs import on_shares, predictions, ratio, shown, train_and_score, vlm_jax, write_page, write_result
 
 from vlm_jax.contract import Frame, ProcedureBundle
 from vlm_jax.data.store import Dataset, open_dataset, write_dataset
@@ -54,8 +57,7 @@ def pick(pool: Dataset, names: list[str], n: int, seed: int = 0) -> set[str]:
     for name in names:
         column = pool.info.labels.index(name)
         missing = max(0, round(SHARE * n) - int(labels[chosen, column].sum()))
-        candidates = [i for i in order if labels[i, column] == 1 and not chosen[i]]
-        chosen[candidates[:missing]] = True
+        chosen[[i for i in order if labels[i, column] == 1 and not chosen[i]][:missing]] = True
     rest = [i for i in order if not chosen[i]]
     chosen[rest[: max(0, n - int(chosen.sum()))]] = True
     return {a.id for a, keep in zip(pool.tables.activities, chosen, strict=True) if keep}
@@ -148,12 +150,16 @@ class Benchmark:
         data = self.simulate()
         names = rarest(data["pilot"])
         sets = self.prepare(data, names)
-        systems = {"plain": "", "balanced": "", **{r: f",{r},recalibrated" for r in self.args.remedies}}
+        systems = {"plain": "", "balanced": "", **{r: f",{r}" for r in self.args.remedies}}
+        preset = f"{self.args.preset}{{}},recalibrated"
+        jobs = []
         for seed in range(self.args.seeds):
             for system, ablation in systems.items():
                 settings = sets["balanced" if system == "balanced" else "plain"]
                 settings = settings | {"seed": str(seed), "train.tensorboard": "false", **dict(self.args.settings)}
-                train_and_score(self.args.preset + ablation, self.folder / f"{system}-{seed}", settings)
+                folder = self.folder / f"{system}-{seed}"
+                jobs.append(partial(train_and_score, preset.format(ablation), folder, settings))
+        on_shares(jobs, self.args.processes)
         return self.result(names, list(systems), data)
 
     def shares(self, data: dict[str, Dataset], names: list[str], column: int) -> dict[str, float]:
@@ -170,8 +176,10 @@ class Benchmark:
     def result(self, names: list[str], systems: list[str], data: dict[str, Dataset]) -> dict:
         labels = data["plain"].info.labels
         rare = np.isin(labels, names)
-        runs = [[predictions(self.folder / f"{s}-{seed}") for seed in range(self.args.seeds)] for s in systems]
-        found = score_table(runs, labels, rare, systems)
+        runs = {}
+        for system in systems:
+            answers = [predictions(self.folder / f"{system}-{seed}") for seed in range(self.args.seeds)]
+            runs[system] = Samples.mean([one_run(rows, labels, rare) for rows in answers], system)
         return {
             "world": data["plain"].info.world,
             "generator": data["plain"].info.generator,
@@ -179,45 +187,41 @@ class Benchmark:
             "share_of_activities": {name: self.shares(data, names, labels.index(name)) for name in names},
             "training_frames": self.frames,
             "settings": {"preset": self.args.preset, "seeds": self.args.seeds, **dict(self.args.settings)},
-            "scores": estimates(found),
+            "scores": score_table(runs),
         }
 
 
-def score_table(runs: list[list[list[dict]]], labels: tuple[str, ...], rare: np.ndarray, systems: list[str]) -> Samples:
-    """`<system>/COLUMN`, `.../minus_plain` and `<system>/recovery`; seeds averaged, paired resamples.
-
-    COLUMNS: F1 of the rare and of the common landmarks, of all, and the rare ones' average precision, which hangs on no
-    threshold.
-
-    Args:
-      runs: predictions of each system and seed; all of the same frames.
-    """
-    groups = Groups.build([row["procedure"] for row in runs[0][0] if "landmarks" in row])
-    answers = [[_answers(rows, labels) for rows in seeds] for seeds in runs]
-    sums = np.stack(
-        [[groups.sums(counts_of(t, p, k)) for _, t, p, k in seeds] for seeds in answers]
-    )  # [S, seeds, G, C, 4]
-    names = [f"{s}/{c}{m}" for s in systems for c in COLUMNS for m in ("", "/minus_plain")]
-    names += [f"{s}/recovery" for s in systems]
-
-    def precision(weights: np.ndarray) -> np.ndarray:
-        found = [
-            [average_precisions(s[:, rare], t[:, rare], k[:, rare], weights, groups.of) for s, t, _, k in seeds]
-            for seeds in answers
-        ]
-        return np.nanmean(np.array(found), axis=(1, 3))  # [S, R]
+def one_run(rows: list[dict], labels: tuple[str, ...], rare: np.ndarray) -> Samples:
+    """COLUMNS of one run: F1 of the rare and the common landmarks and of all, and the rare ones' average precision."""
+    groups = Groups.build([row["procedure"] for row in rows if "landmarks" in row])
+    score, truth, predicted, known = _answers(rows, labels)
+    sums = groups.sums(counts_of(truth, predicted, known))  # [G, C, 4]
 
     def fn(weights: np.ndarray) -> np.ndarray:
-        totals = np.tensordot(sums, weights, axes=(2, 1))  # [S, seeds, C, 4, R]
-        f1 = np.moveaxis(scores(np.moveaxis(totals, -1, 0)).f1, 0, -1)  # [S, seeds, C, R]
-        parts = [np.nanmean(p, axis=(1, 2)) for p in (f1[:, :, rare], f1[:, :, ~rare], f1)]
-        means = np.stack([*parts, precision(weights)], axis=1)  # [S, COLUMNS, R]
-        gains = means - means[systems.index("plain")]
-        recovery = ratio(gains[:, 0], np.broadcast_to(gains[systems.index("balanced"), 0], gains[:, 0].shape))
-        flat = np.stack([means, gains], axis=2).reshape(-1, weights.shape[0])
-        return np.concatenate([flat, recovery]).T
+        f1 = scores(np.tensordot(weights, sums, axes=(1, 0))).f1
+        precision = average_precisions(score[:, rare], truth[:, rare], known[:, rare], weights, groups.of)
+        return np.stack([np.nanmean(part, axis=1) for part in (f1[:, rare], f1[:, ~rare], f1, precision)], axis=1)
 
-    return Samples.draw(names, fn, len(groups), resamples=2000)
+    return Samples.draw(COLUMNS, fn, len(groups), resamples=2000)
+
+
+def score_table(runs: dict[str, Samples]) -> dict[str, list[float | None]]:
+    """`<system>/COLUMN`, `.../minus_plain` and `<system>/recovery`: [value, low, high].
+
+    Args:
+      runs: of each row of the table, seeds averaged; all on the same frames and draws.
+    """
+    gains = {system: samples.minus(runs["plain"]) for system, samples in runs.items()}
+    whole = gains["balanced"].column("rare")
+    found = {}
+    for system, samples in runs.items():
+        for column in COLUMNS:
+            found |= {f"{system}/{column}": samples.estimate(column)}
+            found |= {f"{system}/{column}/minus_plain": gains[system].estimate(column)}
+        part = gains[system].column("rare")
+        pairs = [(getattr(part, name), getattr(whole, name)) for name in ("value", "boot", "jackknife", "of_groups")]
+        found[f"{system}/recovery"] = Samples(part.names, *(ratio(a, b) for a, b in pairs)).estimate("rare")
+    return {name: [e.value, e.low, e.high] for name, e in found.items()}
 
 
 def _answers(rows: list[dict], labels: tuple[str, ...]) -> tuple[np.ndarray, ...]:
@@ -243,7 +247,8 @@ def tables(result: dict) -> str:
         for column in COLUMNS:
             gain = "-" if system == "plain" else shown(scores[f"{system}/{column}/minus_plain"], "+.3f")
             cells += [shown(scores[f"{system}/{column}"]), gain]
-        recovery = "-" if system in ("plain", "balanced") or not told else shown(scores[f"{system}/recovery"], ".2f")
+        kept = told and system not in ("plain", "balanced")
+        recovery = shown(scores[f"{system}/recovery"], ".2f") if kept else "-"
         lines.append(f"| {system} | {' | '.join([*cells[:2], recovery, *cells[2:]])} |")
     if not told:
         lines += ["", "No recovery is given: the interval of what the balanced set brings in F1 holds zero."]
@@ -264,6 +269,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--activities", type=float, default=72, help="a procedure, mean")
     parser.add_argument("--image_size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="trainings at once; default: %(default)s")
     parser.add_argument(
         "--set", dest="settings", nargs="*", type=lambda x: x.split("=", 1), default=[], help="KEY=VALUE"
     )

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from vlm_jax.config.load import load_config, read
 from vlm_jax.evaluation.intervals import Samples
+from vlm_jax.parallel.runtime import core_numbers
 
 
 def vlm_jax(*words: str, env: Mapping[str, str] | None = None) -> None:
@@ -37,6 +39,26 @@ def train_and_score(preset: str, folder: Path, settings: Mapping[str, str], cont
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
     vlm_jax("train", "--config", preset, "--workdir", str(folder), *overrides)
     vlm_jax("evaluate", "--workdir", str(folder), "--split", "test", "--contexts", contexts)
+
+
+def on_shares(jobs: Iterable[Callable[[], None]], processes: int) -> None:
+    """Every job, `processes` at a time, each with what it starts on its own share of this machine's cores."""
+    shares = [core_numbers()[i::processes] for i in range(processes)]
+    if not all(shares):
+        sys.exit(f"--processes is {processes}: more than this machine's {len(core_numbers())} cores; give fewer")
+
+    def keep_to_share() -> None:
+        share = shares.pop()
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, share)  # of this thread: on Linux what it starts inherits it
+
+    with ThreadPoolExecutor(processes, initializer=keep_to_share) as pool:
+        try:
+            for done in as_completed([pool.submit(job) for job in jobs]):
+                done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what runs ends, nothing further begins
+            raise
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:

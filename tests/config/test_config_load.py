@@ -116,7 +116,7 @@ def test_overrides_are_parsed_by_the_type_of_the_field():
         ("optim.accumulate", "3", "divisible by optim.accumulate (3)"),
         ("data.target_length", "65", "model.decoder.positions (64)"),
         ("data.prompt_length", "129", "model.text_encoder.positions (128)"),
-        ("data.weights", "1", "for each of the 0 paths"),
+        ("data.weights", "0", "one positive weight"),
         ("optim.freeze", "(", "not a regular expression"),
         ("parallel.fsdp", "0", "-1 (what is left)"),
         ("parallel.fsdp", "-1", "only one of"),

@@ -49,6 +49,17 @@ def test_shards_that_are_missing_or_changed(toy, tmp_path):
     assert ("error", "shard", tfds_layout.shard_name(1, 3)) in found(changed)
 
 
+def test_tables_that_were_changed_after_they_were_written(toy, tmp_path):
+    path = toy.write(tmp_path / "d")
+    lines = (path / "sentences.jsonl").read_text().splitlines(keepends=True)
+    (path / "sentences.jsonl").write_text("".join(lines[:-1]))
+    (path / "procedures.jsonl").write_text((path / "procedures.jsonl").read_text() * 2)
+    said = [(f.level, f.code, f.where) for f in check_dataset(path, progress=False).findings]
+    assert ("warning", "table", "sentences.jsonl") in said and ("warning", "table", "procedures.jsonl") in said
+    assert ("error", "id", "toy") in said
+    assert not any(where == "videos.jsonl" for _, _, where in said)
+
+
 def test_broken_images(toy, tmp_path):
     def cut(frame, i):
         return dataclasses.replace(frame, image=frame.image[:200]) if i == 2 else frame

@@ -46,7 +46,7 @@ def test_a_disk_that_does_not_answer_is_no_damaged_shard(toy, tmp_path, monkeypa
 
 
 def test_shards_are_closed_again(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_layout, "MAX_OPEN", 1)
+    monkeypatch.setattr(tfds_layout, "most_open", lambda: 1)
     dataset = open_dataset(toy.write(tmp_path / "d"))
     expected = [dataset.read_image(i) for i in range(12)]
     before = len(os.listdir("/proc/self/fd"))

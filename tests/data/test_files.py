@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import sys
 import pytest
 
 from vlm_jax.contract import Video
-from vlm_jax.data.files import alone_in, files_below
+from vlm_jax.data import files
+from vlm_jax.data.files import alone_in, files_below, hold
 from vlm_jax.data.store import open_dataset, write_dataset
 from vlm_jax.data.tables import dump_rows, read_rows
 from vlm_jax.errors import EnvironmentFault, UserError
@@ -97,6 +99,23 @@ def test_two_at_the_same_directory_are_one_line(toy, tmp_path):
     with alone_in(tmp_path / "d"), pytest.raises(UserError, match="another process is writing"):
         toy.write(tmp_path / "d")
     open_dataset(toy.write(tmp_path / "d"))
+
+
+def test_a_disk_that_locks_no_directories_gets_a_file(toy, tmp_path, monkeypatch):
+    """As NFS does: flock of what is not open for writing is EBADF."""
+    flock = files.fcntl.flock
+
+    def nfs(handle, how):
+        if files.fcntl.fcntl(handle, files.fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(handle, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", nfs)
+    with alone_in(tmp_path / "d"), pytest.raises(UserError, match="another process is writing"):
+        toy.write(tmp_path / "d")
+    assert len(open_dataset(toy.write(tmp_path / "d")).frames) == 12
+    monkeypatch.setattr(files.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOTSUP, "no locks")))
+    assert hold(tmp_path) is None
 
 
 def test_line_separators_within_a_text_end_no_row(tmp_path):

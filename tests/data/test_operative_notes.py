@@ -176,11 +176,11 @@ def test_note_rows(notes, tmp_path):
 
 @pytest.mark.parametrize(
     "line, message",
-    [("{", "line 1 is not a note"), ('{"text": "x"}', "line 1 is not a note"), ("[]", "not a note"),
+    [("{", "line 1 is not JSON"), ('{"text": "x"}', "line 1 lacks note_ids"), ("[]", "lacks note_ids and text"),
      ('{"note_ids": [1], "text": "x"}', "should be a list of strings"),
      ('{"note_ids": "case-001", "text": "x"}', "should be a list of strings"),
      ('{"note_ids": ["n"], "text": "\\ud83d"}', "half of a character"),
-     ('{"note_ids": [], "text": "x"}', "not a note")],
+     ('{"note_ids": [], "text": "x"}', "should be a list of strings")],
 )  # fmt: skip
 def test_bad_notes_are_named(tmp_path, line, message):
     lines(tmp_path / "in/a.jsonl", line)

@@ -176,12 +176,12 @@ def test_one_of_two_threads_fails_and_nothing_is_lost(toy, tmp_path, monkeypatch
     failed, made = threading.Event(), []
     look = parts._finished_part
 
-    def finished_part(stem, shard):
+    def finished_part(stem, shard, n_labels):
         """Holds the first procedure's thread back, before it begins, until the second has failed."""
         if late and stem.name == "000000":
             assert failed.wait(60)
             time.sleep(0.1)
-        return look(stem, shard)
+        return look(stem, shard, n_labels)
 
     def make(id):
         made.append(id)
@@ -219,7 +219,7 @@ def test_a_shard_that_was_cut_is_made_again(toy, tmp_path):
 
 def test_other_arguments_are_refused(toy, tmp_path):
     out = toy.write(tmp_path / "d")
-    with pytest.raises(UserError, match=r"another data set \(info differ"):
+    with pytest.raises(UserError, match=r"another data set \(info.generator.seed differ"):
         toy.write(out, info=dataclasses.replace(toy.INFO, generator={"seed": 1}))
     with pytest.raises(UserError, match=r"\(ids differ"):
         write_dataset(out, toy.INFO, ["p0"], toy.bundle)
@@ -295,3 +295,55 @@ def test_damaged_data_sets_are_one_line(toy, tmp_path):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(UserError, match="remote"):
         open_dataset("gs://bucket/d")
+
+
+def meta(change):
+    """Changes dataset.json: in place, or to what is returned."""
+
+    def write(d):
+        values = json.loads((d / "dataset.json").read_text())
+        (d / "dataset.json").write_text(json.dumps(change(values) or values))
+
+    return write
+
+
+def table(name, **fields):
+    """Sets fields of every row of a table."""
+
+    def write(d):
+        rows = [json.loads(line) for line in (d / name).read_text().splitlines()]
+        (d / name).write_text("".join(json.dumps(row | fields) + "\n" for row in rows))
+
+    return write
+
+
+def columns(change):
+    """Changes the columns of the frames."""
+
+    def write(d):
+        with np.load(d / "frames.npz") as found:
+            np.savez(d / "frames.npz", **(dict(found) | change(found)))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: (d / "dataset.json").write_text("[]"), "format None"),
+        (meta(lambda v: {"format": v["format"]}), "damaged (KeyError: 'info')"),
+        (meta(lambda v: v["info"].update(labels=5)), "labels is 5, expected tuple"),
+        (meta(lambda v: v["shards"][0].pop("records") and None), "is damaged (KeyError: 'records')"),
+        (table("activities.jsonl", t0="soon"), "t0 is 'soon', expected int"),
+        (table("sentences.jsonl", text=None), "text is None, expected str"),
+        (columns(lambda c: {k: v[:5] for k, v in c.items()}), "has 5 frames in its table, 12 in shards"),
+        (columns(lambda c: {"video": c["video"][:3]}), "video is not of 12 frames"),
+        (columns(lambda c: {"visible": c["visible"][:, :1]}), "visible is not of 12 frames and 2 labels"),
+    ],
+)
+def test_metadata_of_a_wrong_form_are_one_line(toy, tmp_path, change, says):
+    out = toy.write(tmp_path / "d")
+    change(out)
+    with pytest.raises(UserError) as raised:
+        open_dataset(out)
+    assert says in str(raised.value) and "\n" not in str(raised.value)

@@ -8,7 +8,8 @@ import json
 import numpy as np
 
 from vlm_jax.data import joins
-from vlm_jax.data.records import RecordTable, build_records
+from vlm_jax.data.record_table import RecordTable
+from vlm_jax.data.records import build_records
 from vlm_jax.evaluation.answers import Answerer
 from vlm_jax.evaluation.run import evaluate, split_units
 from vlm_jax.evaluation.units import find_units

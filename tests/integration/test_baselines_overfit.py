@@ -16,7 +16,7 @@ from vlm_jax.contract import TEXT_TASKS
 from vlm_jax.data import run_data
 from vlm_jax.data.records import SourceRecords
 from vlm_jax.data.run_data import RunData
-from vlm_jax.data.splits import SPLITS
+from vlm_jax.data.split_rules import SPLITS
 from vlm_jax.decoding.system import System
 from vlm_jax.evaluation import run as evaluation
 from vlm_jax.training.loop import train

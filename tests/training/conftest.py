@@ -54,6 +54,11 @@ def make_bundle(name: str) -> ProcedureBundle:
 
 
 @pytest.fixture(scope="session")
+def toy_bundle():
+    return make_bundle
+
+
+@pytest.fixture(scope="session")
 def toy_path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("toy") / "data"
     info = DatasetInfo("toy", "simulated", LABELS, keywords=("note",), generator={"name": "toy"})

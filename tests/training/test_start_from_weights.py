@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import Any
 
@@ -10,10 +11,15 @@ import numpy as np
 import pytest
 from etils import epath
 
+from vlm_jax.checkpoint.store import restore_for_inference
+from vlm_jax.contract import DatasetInfo, ProcedureBundle
+from vlm_jax.data.store import write_dataset
 from vlm_jax.errors import UserError
 from vlm_jax.evaluation.apart import check_apart
 from vlm_jax.training.provenance import describe_sources
 from vlm_jax.training.run import Run, set_up, train_item
+from vlm_jax.weights.export import write_export
+from vlm_jax.weights.whole import match_labels
 
 
 def save(run: Run) -> Any:
@@ -49,6 +55,78 @@ def test_a_run_starts_from_another_s_encoders_and_resumes_without_them(toy_confi
     resumed.store.close()
     assert [set(one["toy"]["groups"]) for one in resumed.meta({}, {}).inherited] == [{"train", "validation"}]
     meta = {"sources": describe_sources(resumed.data), "inherited": resumed.inherited}
-    with pytest.raises(UserError, match="a run that the checkpoint started from .* was trained or validated on"):
+    with pytest.raises(UserError, match="a run that the checkpoint started from was trained or validated on"):
         check_apart(resumed.data, "test", meta)  # the other split
     check_apart(resumed.data, "test", {**meta, "inherited": ()})
+
+
+@pytest.fixture(scope="module")
+def clinic_path(tmp_path_factory, toy_bundle):
+    """The toy images of another source: two of its landmarks are called so there, too, the third is not."""
+    path = tmp_path_factory.mktemp("clinic") / "data"
+    info = DatasetInfo("clinic", "real", ("blue", "red", "violet"), keywords=("note",), generator={"name": "clinic"})
+
+    def bundle(name: str) -> ProcedureBundle:
+        whole = toy_bundle(name)
+        return dataclasses.replace(whole, procedure=dataclasses.replace(whole.procedure, source="clinic"))
+
+    write_dataset(path, info, [f"p{i}" for i in range(6)], bundle, progress=False)
+    return path
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_run_starts_from_a_whole_model_on_other_data(toy_config, clinic_path, tmp_path, capsys, exported):
+    first, second = tmp_path / "first", epath.Path(tmp_path / "second")
+    theirs = save(set_up(toy_config(("seed", "1")), epath.Path(first)))
+    start = first
+    if exported:
+        start = tmp_path / "export"
+        whole = restore_for_inference(first)
+        write_export(whole.params, whole.meta, whole.step, start)
+    capsys.readouterr()
+    clinic = [("data.path", str(clinic_path)), ("train.start_from", str(start)), ("data.vocab_size", "300")]
+    run = set_up(toy_config(*clinic), second)
+    said = capsys.readouterr().err
+    assert f"train.start_from: all starts from {start} (step 1 of a run of micro)" in said
+    assert "new landmarks, which start at random: clinic/violet" in said and "0 of 140 vocabulary rows are new" in said
+    ours = jax.device_get(run.state.params)
+    head = {name: tree.pop("landmark_head") for name, tree in (("ours", ours), ("theirs", theirs))}
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    jax.tree.map(np.testing.assert_array_equal, head["ours"]["norm"], head["theirs"]["norm"])
+    kernels = [head[name]["linear"]["kernel"] for name in ("ours", "theirs")]
+    np.testing.assert_array_equal(kernels[0][:, :2], kernels[1][:, [2, 0]])  # blue, red
+    assert not np.isin(kernels[0][:, 2], kernels[1]).any()
+    assert run.inherited[0]["toy"]["groups"]["train"]
+    run.store.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ([("train.start_from", "{nowhere}")], "nowhere does not exist; give the work directory of a run"),
+        (
+            [("model.decoder.layers", "2")],
+            "of other sizes (model.decoder.layers is 2 here and 1 there): take its preset",
+        ),
+        ([("model.image_encoder.patch", "16")], "model.image_encoder.patch is 16 here and 8 there"),
+    ],
+)
+def test_a_whole_model_that_does_not_fit_is_one_line(toy_config, tmp_path, settings, says):
+    save(set_up(toy_config(), epath.Path(tmp_path / "first")))
+    given = [(key, value.format(nowhere=tmp_path / "nowhere")) for key, value in settings]
+    config = toy_config(("train.start_from", str(tmp_path / "first")), *given)
+    with pytest.raises(UserError) as caught:
+        set_up(config, epath.Path(tmp_path / "second"))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_whole_model_of_another_system_is_refused(toy_config, tmp_path):
+    save(set_up(toy_config(labels=True), epath.Path(tmp_path / "first")))
+    config = toy_config(("train.start_from", str(tmp_path / "first")), spec="configs/baselines/landmark_cnn.py:tiny")
+    with pytest.raises(UserError, match="is of system vlm, this run of landmark_cnn: both must be vlm"):
+        set_up(config, epath.Path(tmp_path / "second"))
+
+
+def test_labels_are_the_same_by_source_and_name_else_by_name():
+    known = ("a/x", "a/y", "b/y")
+    assert match_labels(("b/y", "c/x", "c/y", "a/z"), known) == [2, 0, -1, -1]

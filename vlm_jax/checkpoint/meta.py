@@ -36,7 +36,7 @@ class Meta:
       rollbacks: how often the run went back to a checkpoint.
       sources: {source: {world, simulator, licence, fingerprint, keywords, level, groups}} of the data it was trained
         on: `keywords` is the closed list of its reports, `groups` are the ids of the groups used, at `level`:
-        {"train": [...], "validation": [...]}.
+        {"train": [...], "validation": [...]}; of simulated ones `simulations`, too: a [world, seed] a data set.
       inherited: `sources` of the runs that its parts started from (`model.<part>.init`), and of theirs.
       metrics: validation metrics of the step; empty where it was saved in a hurry, or nothing validates.
       versions: of the libraries that wrote it.

@@ -16,7 +16,7 @@ example:
   vlm-jax data simulate --out DIR --procedures 30 --frames_per_procedure 4333 --image_size 224 --seed 0
 """
 
-SETTINGS = {
+FLAGS = {
     "procedures": (int, "operations"),
     "frames_per_procedure": (int, "mean number of frames kept of each operation"),
     "image_size": (int, "pixels, square"),
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from vlm_jax.simulator.config import SimulatorConfig
 
     parser.add_argument("--out", required=True, metavar="DIR", help="the data set is written here")
-    for name, (kind, text) in SETTINGS.items():
+    for name, (kind, text) in FLAGS.items():
         default = getattr(SimulatorConfig, name)
         shown = default if kind is str else f"{default:g}"
         parser.add_argument(
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_jax.data.store import write_dataset
     from vlm_jax.simulator import SimulatorConfig, dataset_info, make_procedure, procedure_ids
 
-    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in FLAGS if getattr(args, name) is not None}
     config = SimulatorConfig(**given, **{name: getattr(args, name) for name in SWITCHES})
     write_dataset(
         args.out,

@@ -11,7 +11,7 @@ from vlm_jax.config.pretraining import PRETRAINING, pretraining_rules
 from vlm_jax.config.remedies import remedy_rules
 from vlm_jax.config.schema import Config
 from vlm_jax.config.sizes import backbone_rules, size_rules
-from vlm_jax.config.values import leaves, suggest
+from vlm_jax.config.values import by_source, leaves, suggest
 from vlm_jax.errors import UserError
 
 TASK_NAMES = ("landmarks", "describe", "anticipate", "report")
@@ -167,7 +167,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Least and greatest value of every number, both included."""
 
-_NAMES_SOURCE = re.compile(r"[\w-]+=")
 _RULES = re.compile(r"kfold:(?P<folds>\d+):(?P<fold>\d+)|loo:.+|list:.+")
 
 
@@ -213,16 +212,9 @@ def _some_of(key: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> Non
         _one_of(key, value, allowed)
 
 
-def _by_source(value: str) -> list[str]:
-    """The rules of `rule` or of `source=rule,source=rule`."""
-    if not _NAMES_SOURCE.match(value):  # an = may stand in a path or an id, too
-        return [value]
-    return [part.partition("=")[2] if _NAMES_SOURCE.match(part) else "" for part in value.split(",")]
-
-
 def _data(config: Config) -> Iterator[str]:
     data = config.data
-    for rule in _by_source(data.split):
+    for rule in by_source(data.split).values():
         match = _RULES.fullmatch(rule)
         if match is None:
             yield (
@@ -231,14 +223,17 @@ def _data(config: Config) -> Iterator[str]:
             )
         elif match["folds"] and not (int(match["folds"]) >= 2 and int(match["fold"]) < int(match["folds"])):
             yield f"config key 'data.split': kfold:N:I needs N >= 2 and 0 <= I < N, got {rule!r}"
-    for group in _by_source(data.group_by):
+    for group in by_source(data.group_by).values():
         if data.group_by and group not in GROUPS:
             hint = suggest(group, GROUPS)
             yield f"config key 'data.group_by' must be one of {', '.join(GROUPS)}, got {data.group_by!r}{hint}"
-    if data.weights and (len(data.weights) != len(data.path) or min(data.weights) <= 0):
+    fit = len(data.weights) == len(data.path) or not data.path  # no data yet: `inspect` needs none
+    if data.weights and (not fit or min(data.weights) <= 0):
         yield (
             f"config key 'data.weights' needs one positive weight for each of the {len(data.path)} paths in data.path, "
-            f"got {data.weights}"
+            f"in their order, got {','.join(map(str, data.weights))}; where the preset set them, add "
+            f"--config.data.weights={','.join(['1'] * len(data.path))}, or --config.data.weights= to draw by number of "
+            "records"
         )
 
 

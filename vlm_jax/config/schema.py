@@ -191,6 +191,7 @@ class OptimConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     steps: int = 1000  # updates of the parameters, in all; a longer run goes on where a shorter one ended
+    start_from: str = ""  # a trained run, or an export, that all of the model and its words start from; empty = random
     batch_size: int = 32  # global
     log_every: int = 10  # steps between two rows of metrics.jsonl
     profile_steps: int = 0  # steps to trace with the JAX profiler, after the tenth

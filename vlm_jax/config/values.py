@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 import typing
 from collections.abc import Iterable
 from typing import Any
@@ -35,6 +36,18 @@ def leaves(cls: type = Config, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def by_source(text: str) -> dict[str, str]:
+    """{source: rule} of `source=rule,source=rule`; a rule before them that names no source is for all others, as "".
+
+    Commas and = may stand in a rule, in a path or an id: a rule ends where `,name=` follows.
+    """
+    found: dict[str, str] = {}
+    for part in re.split(r",\s*(?=[\w-]+=)", text.strip()):
+        source, rule = part.split("=", 1) if re.match(r"[\w-]+=", part) else ("", part)
+        found[source] = rule.strip()
+    return found
+
+
 def suggest(given: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or the empty string where nothing is near."""
     known = list(known)
@@ -52,9 +65,10 @@ def unknown_key(key: str, cls: type = Config) -> UserError:
     if inside:
         return UserError(f"config key {key!r} is a section, not a setting: use one of {', '.join(inside[:4])} ...")
     command = "inspect" if cls is Config else "study"
-    return UserError(
-        f"unknown config key {key!r}{suggest(key, leaves(cls))}; `vlm-jax {command} --help` lists all keys"
-    )
+    last = key.rsplit(".", 1)[-1]
+    same_end = [repr(leaf) for leaf in leaves(cls) if leaf.rsplit(".", 1)[-1] == last]  # train.lr: optim.lr
+    hint = f" (did you mean {' or '.join(same_end)}?)" if same_end else suggest(key, leaves(cls))
+    return UserError(f"unknown config key {key!r}{hint}; `vlm-jax {command} --help` lists all keys")
 
 
 def type_name(kind: Any) -> str:

@@ -190,7 +190,8 @@ def _recolour(images: jax.Array, draws: jax.Array, config: AugmentConfig) -> jax
     chroma = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
     matrix = (bright * contrast)[:, None, None] * (_FROM_YIQ @ chroma @ _TO_YIQ)
     values = images.astype(jnp.float32)
-    grey = (values.mean(axis=(1, 2, 3)) @ _LUMA) * bright * (1 - contrast)
+    # Of the first alone: where a frame before it is not known, zeros stand, which are no part of the scene.
+    grey = (values[:, 0].mean(axis=(1, 2)) @ _LUMA) * bright * (1 - contrast)
     # Three products a channel, written out: XLA on CPU is slow at matrix products of width 3.
     channels = [sum(values[..., j] * matrix[:, i, j, None, None, None] for j in range(3)) for i in range(3)]
     return _to_uint8(jnp.stack(channels, axis=-1) + grey[:, None, None, None, None])

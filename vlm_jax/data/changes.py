@@ -30,14 +30,15 @@ NO_CHANGES = Changes()
 def draw_changes(config: Config, slot: int, pictured: bool = True) -> Changes:
     """What happens to the record in slot `slot`: a function of the seed and the slot.
 
-    Without an image (`pictured` false) the context stays: there would be nothing left to tell sentences apart.
+    Without an image (`pictured` false, or dropped here) the context stays: else nothing would tell sentences apart.
     """
     augment = config.augment
     if not (augment.flip or augment.drop_text or augment.drop_image):
         return NO_CHANGES
     draws = stream("augment", config.seed, slot).random(2 + len(TASKS))
+    drop_image = bool(draws[1] < augment.drop_image)
     return Changes(
         flip=bool(draws[0] < augment.flip),
-        drop_image=bool(draws[1] < augment.drop_image),
-        drop_text=tuple(bool(pictured and d < augment.drop_text) for d in draws[2:]),
+        drop_image=drop_image,
+        drop_text=tuple(bool(pictured and not drop_image and d < augment.drop_text) for d in draws[2:]),
     )

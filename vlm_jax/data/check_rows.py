@@ -13,6 +13,8 @@ from vlm_jax.contract import IGNORE_LABEL, Activity
 from vlm_jax.data.findings import Finding
 from vlm_jax.data.joins import several_videos
 from vlm_jax.data.store import Dataset
+from vlm_jax.data.tables import check_unique, check_unique_uids
+from vlm_jax.errors import UserError
 
 _SIDES = re.compile(r"\b(?:left|right|bilateral|small|large|huge)\b", re.IGNORECASE)
 _REGION = re.compile(r"^(?:left |right )?view of [^,.;]*", re.IGNORECASE)
@@ -22,9 +24,21 @@ _NEGATIONS = re.compile(r"\b(?:no|without|absent)\b", re.IGNORECASE)
 
 def row_findings(dataset: Dataset) -> Iterator[Finding]:
     """All findings in the tables and in the frames' columns."""
-    checks = (orphans, labels, fractions, windows, frame_times, descriptions, sentences, keywords, prevalence)
+    checks = (tables, orphans, labels, fractions, windows, frame_times, descriptions, sentences, keywords, prevalence)
     for check in checks:
         yield from check(dataset)
+
+
+def tables(dataset: Dataset) -> Iterator[Finding]:
+    """Tables that are no longer what was written, and ids that occur twice."""
+    for file in dataset.changed:
+        message = "is not what was written: build the data set again, unless you changed it yourself"
+        yield Finding("warning", "table", file, message)
+    try:
+        check_unique(dataset.tables)
+        check_unique_uids(dataset.frames.uid.tolist())
+    except UserError as error:
+        yield Finding("error", "id", dataset.info.source, str(error))
 
 
 def orphans(dataset: Dataset) -> Iterator[Finding]:

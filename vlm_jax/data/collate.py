@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 
 from vlm_jax.config.schema import Config
@@ -71,7 +72,7 @@ class Collator:
         *,
         row: int = PADDING,
         changes: Changes = NO_CHANGES,
-        before: Sequence[np.ndarray] = (),
+        before: Sequence[np.ndarray | None] = (),
     ) -> Row:
         """One filled slot.
 
@@ -80,14 +81,20 @@ class Collator:
           image: uint8[H, W, 3] of the run's size, or None.
           row: the record's row in the run's table.
           changes: what augmentation does to it.
-          before: up to F - 1 images of the frames before it, the nearest first; they change as the image does.
+          before: up to F - 1 images of the frames before it, the nearest first; they change as the image does. None:
+            not known.
         """
         out = self.empty(row)
         if changes.flip:
             record = mirror_record(record)
         if image is not None and not changes.drop_image:
             for place, frame in enumerate((image, *before)):
-                out["image"][place] = frame[:, ::-1] if changes.flip else frame
+                if frame is None:
+                    continue
+                if changes.flip:  # a copy of numpy's reversed view takes 20 times as long
+                    cv2.flip(frame, 1, dst=out["image"][place])
+                else:
+                    out["image"][place] = frame
                 out["frame_mask"][place] = True
         self._set_landmarks(out, record, changes.flip)
         self._set_texts(out, record, changes.drop_text)

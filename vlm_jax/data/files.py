@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,10 @@ def files_below(root: Path, wanted: Callable[[Path], bool] = lambda _: True) -> 
     left out: there systems and file servers keep their own copies (`._0001.jpg`, `@eaDir`).
 
     Raises:
-      UserError: a folder cannot be read.
+      UserError: `root` is a file, or a folder cannot be read.
     """
+    if root.is_file():
+        raise UserError(f"'{root}' is a file, where a folder is expected{frames_first(root)}")
 
     def refuse(error: OSError) -> None:
         raise UserError(
@@ -99,6 +102,20 @@ def files_below(root: Path, wanted: Callable[[Path], bool] = lambda _: True) -> 
         files = (Path(place, name) for name in names if name[0] != ".")
         found += [path for path in files if wanted(path) and path.is_file()]
     return sorted(found)
+
+
+_VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".wmv", ".webm", ".mts")
+
+
+def frames_first(path: Path) -> str:
+    """What to do with a video, or with a folder of some: ` (a video: ...)`; nothing where there is none."""
+    found = files_below(path, lambda file: file.suffix.lower() in _VIDEOS) if path.is_dir() else [path]
+    video = next((file for file in found if file.suffix.lower() in _VIDEOS), None)
+    if video is None:
+        return ""
+    name = shlex.quote(video.stem)
+    cut = f"mkdir -p frames/{name} && ffmpeg -i {shlex.quote(video.name)} -vf fps=5 -q:v 2 frames/{name}/%06d.jpg"
+    return f" ({video.name} is a video: cut it into frames first, as `{cut}` does, and give the folder `frames`)"
 
 
 _MACHINE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EMFILE, errno.ENFILE)
@@ -124,8 +141,7 @@ def whole_text(text: str, where: str) -> str:
 
 @contextlib.contextmanager
 def alone_in(directory: Path) -> Iterator[None]:
-    """Makes the directory and holds it against other processes until the block ends: an advisory lock of the directory
-    itself, nothing where the disk has none.
+    """Makes the directory and holds it against other processes until the block ends (`hold`).
 
     Raises:
       UserError: another process holds it.
@@ -134,20 +150,47 @@ def alone_in(directory: Path) -> Iterator[None]:
         yield
         return
     directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = hold(directory)
     except BlockingIOError:
-        os.close(handle)
         raise UserError(
             f"another process is writing '{directory}': wait until it has ended, or choose another --out"
         ) from None
-    except OSError:  # a disk without locks
-        pass
     try:
         yield
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
+
+
+LOCK = ".lock"
+
+
+def hold(directory: Path) -> int | None:
+    """A handle that holds a directory against other processes until it is closed; None where the disk has no locks.
+
+    An advisory lock (flock) of the directory itself: nothing is written, nothing is left behind by a process that is
+    killed. NFS locks only what is open for writing, which no directory can be: there it is a file `.lock` in it.
+
+    Raises:
+      BlockingIOError: another process holds it.
+      OSError: there is no such directory.
+    """
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(2):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise
+        except OSError as error:
+            os.close(handle)
+            if error.errno != errno.EBADF:
+                return None
+        handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    os.close(handle)
+    return None
 
 
 def sync_directory(directory: Path) -> None:

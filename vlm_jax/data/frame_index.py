@@ -19,6 +19,7 @@ from vlm_jax.errors import UserError
 
 # What numpy and zipfile raise where bytes of an npz have changed: in the archive (whose version or flags may then be
 # none they know), in its compression, in an array's header.
+_BY_LABEL = ("visible", "fractions")
 _DAMAGED = (
     *(ValueError, TypeError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
@@ -80,11 +81,15 @@ class FrameIndex:
         return buffer.getvalue()
 
     @staticmethod
-    def read(path: Path) -> FrameIndex:
+    def read(path: Path, n_labels: int) -> FrameIndex:
         """Reads what `to_npz` gave; never unpickles. UserError names a damaged file."""
         try:
             with np.load(path, allow_pickle=False) as columns:
-                return FrameIndex(**{name: columns[name] for name in columns.files})
+                found = {name: columns[name] for name in columns.files}
+            n = len(found["uid"])
+            if bad := [k for k, v in found.items() if v.shape != ((n, n_labels) if k in _BY_LABEL else (n,))]:
+                raise ValueError(f"{bad[0]} is not of {n} frames" + (f" and {n_labels} labels" * (bad[0] in _BY_LABEL)))
+            return FrameIndex(**found)
         except _DAMAGED as error:
             if isinstance(error, FileNotFoundError) or machine_fault(error):
                 raise

@@ -42,7 +42,7 @@ def parts_in_order(
     def part(index: int) -> dict[str, Any]:
         stem = directory / BUILD / f"{index:06d}"
         shard = directory / tfds_layout.shard_name(index, len(ids))
-        if found := _finished_part(stem, shard):
+        if found := _finished_part(stem, shard, len(info.labels)):
             return found
         # One before the failed is made, though its thread may come here late: the caller is to meet the failure first.
         if stopped.is_set() or any(index > other for other in failed):
@@ -65,7 +65,7 @@ def parts_in_order(
             raise
 
 
-def _finished_part(stem: Path, shard: Path) -> dict[str, Any] | None:
+def _finished_part(stem: Path, shard: Path, n_labels: int) -> dict[str, Any] | None:
     """The rows of a procedure that an earlier run finished. Its JSON is written last, so it vouches for the rest."""
     file = stem.with_suffix(".json")
     if not file.is_file():
@@ -73,7 +73,7 @@ def _finished_part(stem: Path, shard: Path) -> dict[str, Any] | None:
     part = read_json(file)
     if part["shard"]["records"] and (not shard.is_file() or shard.stat().st_size != part["shard"]["bytes"]):
         return None
-    return part | {"frames": FrameIndex.read(stem.with_suffix(".npz"))}
+    return part | {"frames": FrameIndex.read(stem.with_suffix(".npz"), n_labels)}
 
 
 def _write_part(

@@ -20,6 +20,7 @@ from vlm_jax.data.joins import (
 )
 from vlm_jax.data.preceding import PrecedingFrames
 from vlm_jax.data.transforms import decode_image
+from vlm_jax.errors import EnvironmentFault, UserError
 
 if TYPE_CHECKING:
     from vlm_jax.data.store import Dataset
@@ -159,13 +160,25 @@ class SourceRecords:
     def _preceding(self) -> PrecedingFrames:
         return PrecedingFrames(self.dataset.frames)
 
-    def before(self, i: int, data: DataConfig) -> list[np.ndarray]:
-        """Up to `data.frames` - 1 frames before row `i`'s in its video, uint8[size, size, 3], the nearest first."""
+    def before(self, i: int, data: DataConfig) -> list[np.ndarray | None]:
+        """Up to `data.frames` - 1 frames before row `i`'s in its video, uint8[size, size, 3], the nearest first.
+
+        None stands for one that cannot be read: that is a fault of its own record, which counts it.
+        """
         frame, index = int(self.frame[i]), self.dataset.frames
         if data.frames == 1 or frame == NONE:
             return []
         rows = self._preceding.before(frame, data.frames - 1, data.frame_step)
-        return [decode_image(self.dataset.read_image(row), data.image_size, str(index.uid[row])) for row in rows]
+
+        def read(row: int) -> np.ndarray | None:
+            try:
+                return decode_image(self.dataset.read_image(row), data.image_size, str(index.uid[row]))
+            except EnvironmentFault:  # the disk went away
+                raise
+            except UserError:
+                return None
+
+        return [read(row) for row in rows]
 
     def labels(self, i: int) -> np.ndarray:
         """int8[C]: the labels T1 learns for row `i`, -1 where not known."""
@@ -236,60 +249,3 @@ def unit_of(tasks: Sequence[str]) -> Unit:
         if task in UNIT_OF:
             return UNIT_OF[task]
     return "joined"
-
-
-class RecordTable:
-    """Records of all sources of a run, or a view of some: position i in the view, row `rows[i]` in the whole.
-
-    Attributes:
-      rows: int64[n], global rows; what `Batch.uid` holds.
-    """
-
-    def __init__(self, parts: Sequence[SourceRecords], groups: Sequence[np.ndarray], rows: np.ndarray | None = None):
-        self._parts = tuple(parts)
-        self._groups = tuple(groups)
-        self._offsets = np.cumsum([0, *map(len, parts)])
-        self.rows = np.arange(self._offsets[-1]) if rows is None else np.asarray(rows, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Record]:
-        """Every record, without its image's bytes."""
-        return (self.record(i, image=False) for i in range(len(self)))
-
-    def view(self, rows: np.ndarray) -> RecordTable:
-        """The records of these global rows, in this order."""
-        return RecordTable(self._parts, self._groups, rows)
-
-    def locate(self, i: int) -> tuple[SourceRecords, int]:
-        """(source, row in that source) of position `i`."""
-        row = int(self.rows[i])
-        part = int(np.searchsorted(self._offsets, row, side="right")) - 1
-        return self._parts[part], row - int(self._offsets[part])
-
-    def record(self, i: int, image: bool = True) -> Record:
-        """The record at position `i`; without `image`, b"" stands where there is one."""
-        part, row = self.locate(i)
-        return part.record(row, self.group(i), image)
-
-    def group(self, i: int) -> str:
-        """What the record is grouped by in the split."""
-        row = int(self.rows[i])
-        part = int(np.searchsorted(self._offsets, row, side="right")) - 1
-        return str(self._groups[part][row - int(self._offsets[part])])
-
-    def activity(self, i: int) -> str | None:
-        """Id of the record's activity."""
-        part, row = self.locate(i)
-        return part.activity_id(row)
-
-    def sentence_place(self, i: int) -> int:
-        """Place of the record's sentence in its sentences table, -1 = none."""
-        part, row = self.locate(i)
-        return part.sentence_place(row)
-
-    def labels(self, i: int) -> np.ndarray:
-        """int8[C of the source]: the labels T1 learns, -1 where not known."""
-        part, row = self.locate(i)
-        return part.labels(row)

@@ -17,11 +17,13 @@ from vlm_jax.data.changes import NO_CHANGES, Changes, draw_changes
 from vlm_jax.data.collate import Collator, Row
 from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
-from vlm_jax.data.records import RecordTable, SourceRecords, build_records, unit_of
+from vlm_jax.data.record_table import RecordTable
+from vlm_jax.data.records import SourceRecords, build_records, unit_of
 from vlm_jax.data.run_sources import NOTHING, agreeing_sources, open_all, unsplit
 from vlm_jax.data.sampling import source_shares
-from vlm_jax.data.splits import SPLITS, SourceSplit, split_sources
-from vlm_jax.data.texts import cut_texts, texts_of
+from vlm_jax.data.split_rules import SPLITS
+from vlm_jax.data.splits import SourceSplit, split_sources
+from vlm_jax.data.texts import cut_texts, texts_of, untaught
 from vlm_jax.data.timings import RowTimings
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import EnvironmentFault, UserError
@@ -100,6 +102,7 @@ class RunData:
         if tokenizer is None and unit != "frames":  # pixels alone need no words
             data.tokenizer = data._own_tokenizer()
         if unit == "joined":
+            data.notices += untaught(parts, splits, config.tasks) if labels is None else ()
             data.notices += cut_texts(data.tokenizer, data.train_texts(), config.data)
         return data
 
@@ -160,8 +163,6 @@ class RunData:
         if self.config.data.tokenizer:
             return Tokenizer.from_file(self.config.data.tokenizer)
         texts = self.train_texts()
-        if not texts:
-            self.notices.append("no training texts: the tokenizer knows single letters only")
         if self.config.augment.flip:
             texts = sorted({*texts, *map(mirror, texts)})
         return Tokenizer.train(texts, self.config.data.vocab_size)
@@ -275,13 +276,13 @@ class RunData:
         """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""
         try:
             image = self._image(record, picture)
-            part, place = self.table.locate(picture)
-            before = [] if image is None else part.before(place, self.config.data)
         except EnvironmentFault:  # the disk went away: no fault of the record's
             raise
         except UserError as error:
             self.broken[row] = str(error)
             return self._collator.empty(row)
+        part, place = self.table.locate(picture)
+        before = [] if image is None else part.before(place, self.config.data)
         return self._collator.row(record, image, row=row, changes=changes, before=before)
 
     def _image(self, record: Record, row: int) -> np.ndarray | None:

@@ -2,111 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
+import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from vlm_jax.config.schema import Config
 from vlm_jax.data.records import LEVELS, Level, SourceRecords
+from vlm_jax.data.split_rules import SPLITS, Rule, SplitName, hint, listed, per_source
 from vlm_jax.data.streams import stream
 from vlm_jax.data.validation_draw import draw_validation
 from vlm_jax.errors import UserError
 
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 UNUSED = -1
+LEARNED, TESTED = (SPLITS.index("train"), SPLITS.index("validation")), (SPLITS.index("test"),)
 MIN_GROUPS = 3
 """With fewer groups than this none can be spared for validation: it is cut from training by sequence."""
-
-_RULE = re.compile(r"(kfold|loo|list):(.+)")
-_KFOLD = re.compile(r"(\d+):(\d+)")
-
-
-# --- Reading the rules -----------------------------------------------------------------------------------------------
-
-
-def per_source(text: str, sources: Sequence[str], key: str, absent: Collection[str] = ()) -> dict[str, str]:
-    """`rule`, or `source=rule,...` (a bare rule among them is for all others; others may be `absent`), by source."""
-    default = ""
-    named: dict[str, str] = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        source, equals, rule = part.partition("=")
-        if not equals or not re.fullmatch(r"[\w-]+", source):
-            default = part
-        elif source in sources:
-            named[source] = rule
-        elif source not in absent:
-            raise UserError(f"{key}: unknown source '{source}'{_hint(source, sources)}; data.path has {_list(sources)}")
-    return {source: named.get(source, default) for source in sources}
-
-
-def _hint(given: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f" (did you mean '{close[0]}'?)" if close else ""
-
-
-def _list(names: Iterable[str], most: int = 6) -> str:
-    names = sorted(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A parsed split rule: `kfold` with n and fold, `loo` with the ids to test on, or `list` with ids by split."""
-
-    text: str
-    kind: str
-    n: int = 0
-    fold: int = 0
-    ids: Mapping[str, tuple[str, ...]] | None = None
-
-    @staticmethod
-    def parse(text: str) -> Rule:
-        """Reads `kfold:N:I`, `loo:ID` or `list:FILE`."""
-        match = _RULE.fullmatch(text)
-        if not match:
-            raise UserError(f"data.split: expected kfold:N:I, loo:ID or list:FILE, got '{text}'")
-        kind, rest = match.groups()
-        if kind == "loo":
-            return Rule(text, kind, ids={"test": (rest,)})
-        if kind == "list":
-            return Rule(text, kind, ids=read_list(rest))
-        numbers = _KFOLD.fullmatch(rest)
-        if not numbers or not 0 <= int(numbers[2]) < int(numbers[1]) or int(numbers[1]) < 2:
-            raise UserError(f"data.split: kfold:N:I needs N of at least 2 and I from 0 to N - 1, got '{text}'")
-        return Rule(text, kind, n=int(numbers[1]), fold=int(numbers[2]))
-
-
-def read_list(path: str, *, key: str = "data.split", apart: bool = True) -> dict[str, tuple[str, ...]]:
-    """{split: ids} of a list file that the setting `key` names; UserError if an id stands in two splits, unless that is
-    not asked for."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{key}: cannot read the list file '{path}'; check its path") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{key}: '{path}' is not JSON (line {error.lineno}); it {_LIST_FORM}") from None
-    if not isinstance(content, dict) or "test" not in content or not set(content) <= set(SPLITS):
-        raise UserError(f"{key}: '{path}' {_LIST_FORM}")
-    owner: dict[str, str] = {}
-    for split, ids in content.items():
-        if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
-            raise UserError(f"{key}: '{split}' in '{path}' must be a list of strings")
-        for group in ids:
-            if apart and owner.setdefault(group, split) != split:
-                both = f"{owner[group]} and {split}"
-                raise UserError(f"{key}: '{group}' stands in both {both} of '{path}'; keep one")
-    return {split: tuple(ids) for split, ids in content.items()}
-
-
-_LIST_FORM = 'must be {"train": [...], "validation": [...], "test": [...]}; what is left out is cut from the rest'
 
 
 # --- Dividing groups -------------------------------------------------------------------------------------------------
@@ -160,8 +73,8 @@ def _named(names: Sequence[str], rule: Rule, what: str) -> dict[SplitName, list[
     asked = rule.ids or {}
     given: dict[SplitName, list[str]] = {s: [g for g in asked[s] if g in known] for s in SPLITS if s in asked}
     if not given.get("test"):
-        hint = _hint(asked["test"][0], names) if asked.get("test") else ""
-        raise UserError(f"data.split={rule.text} names none of the {what}{hint}; they are {_list(names)}")
+        near = hint(asked["test"][0], names) if asked.get("test") else ""
+        raise UserError(f"data.split={rule.text} names none of the {what}{near}; they are {listed(names)}")
     if rule.kind == "list" and "train" not in given and len(given["test"]) == len(known):
         raise UserError(f"data.split={rule.text} leaves nothing to train on")
     return given
@@ -172,8 +85,9 @@ def check_ids(rule: Rule, known: Iterable[str]) -> None:
     known = set(known)
     for group in (g for ids in (rule.ids or {}).values() for g in ids):
         if group not in known:
-            hint = _hint(group, known)
-            raise UserError(f"data.split={rule.text}: unknown group '{group}'{hint}; known: {_list(known)}")
+            raise UserError(
+                f"data.split={rule.text}: unknown group '{group}'{hint(group, known)}; known: {listed(known)}"
+            )
 
 
 # --- Dividing records ------------------------------------------------------------------------------------------------
@@ -206,7 +120,7 @@ def choose_level(records: SourceRecords, wanted: str) -> tuple[Level, list[str]]
     named: dict[str, Level] = {level: level for level in LEVELS}
     level = named.get(wanted)
     if level is None:
-        raise UserError(f"data.group_by: expected {', '.join(LEVELS)}, got '{wanted}'{_hint(wanted, LEVELS)}")
+        raise UserError(f"data.group_by: expected {', '.join(LEVELS)}, got '{wanted}'{hint(wanted, LEVELS)}")
     if records.has(level):
         return level, []
     return strictest, [f"{records.info.source}: has no {level} to group by; split by {strictest}"]
@@ -226,17 +140,11 @@ def split_source(
         notices.append(f"{source}: {len(unused)} {level}s stand in no split")
     if cut:
         notices.append(_cut_validation(records, codes, validation_fraction, seed))
-    overlap = _shared(records, codes, level)
-    if overlap:
-        notices.append(f"{source}: split by {level}, the same patients in training and test: optimistic")
+    if isinstance(rule, Rule) and rule.kind == "list" and {"train", "validation"} & set(rule.ids or ()) == {"train"}:
+        moved = sorted({g for g in groups.tolist() if assigned.get(g) == "validation"})
+        if moved:
+            notices.append(f"{source}: validation is cut from the listed training {level}s: {listed(moved)}")
     return SourceSplit(codes, groups, level, tuple(notices), cut)
-
-
-def _shared(records: SourceRecords, codes: np.ndarray, level: Level) -> bool:
-    """Whether a stricter group than the one split by stands in both training and test."""
-    train, test = (codes == SPLITS.index(name) for name in ("train", "test"))
-    stricter = [records.groups(above) for above in LEVELS[: LEVELS.index(level)] if records.has(above)]
-    return any(set(groups[train].tolist()) & set(groups[test].tolist()) for groups in stricter)
 
 
 def _cut_validation(records: SourceRecords, codes: np.ndarray, fraction: float, seed: int) -> str:
@@ -282,7 +190,31 @@ def split_sources(parts: Sequence[SourceRecords], config: Config, absent: Collec
         chosen = [s for p, s in zip(parts, splits, strict=True) if texts[p.info.source] == text]
         check_ids(rule, {group for split in chosen for group in split.groups.tolist()})
     _check_apart(parts, splits)
-    return splits
+    return _optimistic(parts, splits)
+
+
+def _optimistic(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit]) -> list[SourceSplit]:
+    """The splits; the first of a source says so where a stricter group than the one split by, of all its data sets
+    together, stands in training or validation (which chooses thresholds and the checkpoint) and in test."""
+    out = list(splits)
+    for source in dict.fromkeys(part.info.source for part in parts):
+        own = [i for i, part in enumerate(parts) if part.info.source == source]
+        levels = sorted({splits[i].level for i in own}, key=LEVELS.index)
+        for above in LEVELS[: LEVELS.index(levels[-1])]:
+            of_split = [
+                {
+                    group
+                    for i in own
+                    if parts[i].has(above)
+                    for group in parts[i].groups(above)[np.isin(splits[i].codes, codes)].tolist()
+                }
+                for codes in (LEARNED, TESTED)
+            ]
+            if of_split[0] & of_split[1]:
+                line = f"{source}: split by {'+'.join(levels)}, the same patients in training and test: optimistic"
+                out[own[0]] = dataclasses.replace(out[own[0]], notices=(*out[own[0]].notices, line))
+                break
+    return out
 
 
 def _check_apart(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit]) -> None:

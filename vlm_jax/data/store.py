@@ -26,6 +26,7 @@ from vlm_jax.data import tables as rows
 from vlm_jax.data import tfds_layout
 from vlm_jax.data.card import CARD, dataset_card
 from vlm_jax.data.files import (
+    LOCK,
     TEMPORARY,
     alone_in,
     disk_faults,
@@ -53,6 +54,7 @@ class Dataset:
     Attributes:
       shards: one {file, records, bytes, sha256} a procedure, as written.
       fingerprint: sha256 (hex) over the info, the tables and the digests of the shards.
+      changed: files of the tables that are no longer what was written; read all the same, and the doctor names them.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Dataset:
     shards: tuple[dict[str, Any], ...]
     fingerprint: str
     reader: tfds_layout.ShardReader
+    changed: tuple[str, ...] = ()
 
     def read_image(self, i: int) -> bytes:
         """JPEG bytes of frame `i` (a row of `frames`). Safe in threads."""
@@ -83,20 +86,30 @@ def open_dataset(path: str | Path) -> Dataset:
             "or 'vlm-jax data simulate'"
         )
     meta = read_json(directory / "dataset.json")
-    if meta.get("format") != FORMAT:
-        raise UserError(
-            f"data set '{directory}' has format {meta.get('format')}, this version reads {FORMAT}: build it again"
-        )
+    found = meta.get("format") if isinstance(meta, dict) else None
+    if found != FORMAT:
+        raise UserError(f"data set '{directory}' has format {found}, this version reads {FORMAT}: build it again")
     try:
-        info = rows.from_dict(DatasetInfo, meta["info"])
-        tables = rows.read_tables(directory)
-        frames = FrameIndex.read(directory / "frames.npz")
-        digests = [sha256_file(directory / f"{name}.jsonl") for name in rows.TABLES]
-        digests.append(sha256_file(directory / "frames.npz"))
+        return _open(directory, meta)
     except FileNotFoundError as error:
         raise UserError(f"data set '{directory}' lacks '{Path(error.filename).name}': build it again") from error
+    except (KeyError, TypeError, AttributeError, ValueError, IsADirectoryError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"data set '{directory}' is damaged ({what}): build it again") from error
+
+
+def _open(directory: Path, meta: dict[str, Any]) -> Dataset:
+    info = rows.from_dict(DatasetInfo, meta["info"])
+    tables = rows.read_tables(directory)
+    frames = FrameIndex.read(directory / "frames.npz", len(info.labels))
     shards = tuple(meta["shards"])
-    digests += [shard["sha256"] for shard in shards]
+    lengths = [shard["records"] for shard in shards]
+    if sum(lengths) != len(frames):
+        raise UserError(
+            f"data set '{directory}' has {len(frames)} frames in its table, {sum(lengths)} in shards: build it again"
+        )
+    tables_now, written = table_digests(directory), meta.get("tables", {})
+    digests = [*tables_now.values(), *(shard["sha256"] for shard in shards)]
     return Dataset(
         path=directory,
         info=info,
@@ -104,8 +117,14 @@ def open_dataset(path: str | Path) -> Dataset:
         frames=frames,
         shards=shards,
         fingerprint=hashlib.sha256(to_json([meta["info"], digests])).hexdigest(),
-        reader=tfds_layout.ShardReader(directory, [shard["records"] for shard in shards]),
+        reader=tfds_layout.ShardReader(directory, lengths),
+        changed=tuple(name for name, digest in tables_now.items() if digest != written.get(name, digest)),
     )
+
+
+def table_digests(directory: Path) -> dict[str, str]:
+    """{file: sha256} of the tables and the frames' columns."""
+    return {name: sha256_file(directory / name) for name in (*(f"{n}.jsonl" for n in rows.TABLES), "frames.npz")}
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
@@ -157,6 +176,14 @@ def _plain(value: Any) -> Any:
     return json.loads(to_json(value))
 
 
+def _differences(now: Any, then: Any, key: str = "") -> list[str]:
+    """Dotted keys in which two plain values differ."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        keys = dict.fromkeys((*now, *then))
+        return [d for k in keys for d in _differences(now.get(k), then.get(k), f"{key}.{k}".lstrip("."))]
+    return [] if now == then else [key]
+
+
 def _begin(directory: Path, arguments: dict[str, Any]) -> bool:
     """Prepares the directory; False if the data set is there already. UserError if `directory` holds another."""
     arguments = _plain(arguments)
@@ -165,16 +192,18 @@ def _begin(directory: Path, arguments: dict[str, Any]) -> bool:
         if file.is_file():
             stored = {key: read_json(file).get(key) for key in arguments}
             if stored != arguments:
-                changed = [key for key in arguments if stored[key] != arguments[key]]
+                changed = ", ".join(_differences(arguments, stored))
                 raise UserError(
-                    f"'{directory}' holds another data set ({', '.join(changed)} differ): take another "
-                    "directory, or remove this one first"
+                    f"'{directory}' holds another data set ({changed} differ): its input or its settings have changed; "
+                    "take another directory, or remove this one to build it anew"
                 )
     if finished.is_file():
         shutil.rmtree(directory / BUILD, ignore_errors=True)  # cut off between the last rename and the tidying
         return False
     if not begun.is_file():
-        if directory.is_file() or (directory.is_dir() and any(p.name != BUILD for p in directory.iterdir())):
+        if directory.is_file() or (
+            directory.is_dir() and any(p.name not in (BUILD, LOCK) for p in directory.iterdir())
+        ):
             raise UserError(f"'{directory}' exists and is not a data set: choose an empty directory for --out")
         begun.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(begun, to_json(arguments))
@@ -206,5 +235,6 @@ def _finish(directory: Path, info: DatasetInfo, parts: Sequence[dict[str, Any]],
         directory / "dataset_info.json", to_json(tfds_layout.dataset_info_json(info, lengths, n_bytes), indent=2)
     )
     write_bytes(directory / CARD, dataset_card(info, tables, frames).encode())
-    write_bytes(directory / "dataset.json", to_json(arguments | {"shards": shards}, indent=2))
+    whole = arguments | {"shards": shards, "tables": table_digests(directory)}
+    write_bytes(directory / "dataset.json", to_json(whole, indent=2))
     shutil.rmtree(directory / BUILD)

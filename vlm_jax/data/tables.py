@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import types
+import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,9 +40,30 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
     if unknown := sorted(set(values) - known):
         raise UserError(f"{kind.__name__.lower()} row has unknown fields {unknown}; known are {sorted(known)}")
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        row = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:
         raise UserError(f"{kind.__name__.lower()} row lacks a field: {error}") from error
+    check_types(row)
+    return row
+
+
+def check_types(row: Any) -> None:
+    """UserError where a field of a row holds what its table cannot."""
+    for name, accepted in _accepted(type(row)).items():
+        if not isinstance(value := getattr(row, name), accepted):
+            expected = " or ".join(kind.__name__.replace("NoneType", "None") for kind in accepted)
+            raise UserError(f"{type(row).__name__.lower()} row: {name} is {value!r}, expected {expected}")
+
+
+@functools.cache
+def _accepted(kind: type) -> dict[str, tuple[type, ...]]:
+    """{field: types that its value may have}."""
+    found = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+        plain = tuple(typing.get_origin(option) or option for option in options)
+        found[name] = (*plain, int) if float in plain else plain
+    return found
 
 
 def dump_rows(rows: Iterable[Any]) -> bytes:
@@ -96,6 +120,8 @@ def check_bundle(bundle: ProcedureBundle, info: DatasetInfo, expected_id: str) -
     Raises:
       UserError: naming the row and what is wrong with it.
     """
+    for row in (bundle.procedure, *bundle.videos, *bundle.activities, *bundle.sentences):
+        check_types(row)
     procedure = bundle.procedure.id
     if procedure != expected_id:
         raise UserError(f"procedure '{expected_id}' was asked for, the source made '{procedure}'")

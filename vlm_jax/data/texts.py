@@ -7,9 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlm_jax.config.schema import DataConfig
+from vlm_jax.contract import END, START
 from vlm_jax.data.joins import NONE
 from vlm_jax.data.records import SourceRecords
-from vlm_jax.data.splits import SPLITS, SourceSplit
+from vlm_jax.data.split_rules import SPLITS
+from vlm_jax.data.splits import SourceSplit
+from vlm_jax.tasks import TASK_TABLE
+from vlm_jax.tasks.text_task import TextTask
 from vlm_jax.text.tokenizer import Tokenizer
 
 _ACTIVITY_TEXTS = ("previous", "description", "next_description")
@@ -26,6 +30,23 @@ def texts_of(part: SourceRecords, rows: np.ndarray) -> set[str]:
                 record = part.record(int(rows[i]), "", image=False)
                 found |= {getattr(record, name) for name in names}
     return {text for text in found if text}
+
+
+def untaught(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit], tasks: Sequence[str]) -> list[str]:
+    """One line where no training record has a target of some text tasks: an answer to them would mean nothing."""
+    left = [name for name in tasks if isinstance(TASK_TABLE[name], TextTask)]
+    for part, split in zip(parts, splits, strict=True):
+        rows = np.flatnonzero(split.codes == SPLITS.index("train"))
+        for column in (part.activity, part.sentence):
+            _, first = np.unique(column[rows], return_index=True)
+            for i in first.tolist() if left else ():
+                record = part.record(int(rows[i]), "", image=False)
+                left = [name for name in left if TASK_TABLE[name].target(record) in (None, START, END)]
+    if not left:
+        return []
+    others = "+".join(name for name in tasks if name not in left)
+    do = f"train the others alone, with `,tasks={others}` behind the preset" if others else "add texts to the data"
+    return [f"no training record has a target of {', '.join(left)}: what the model says there means nothing; {do}"]
 
 
 def train_descriptions(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit]) -> list[str]:

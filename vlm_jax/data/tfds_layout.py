@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -132,8 +135,22 @@ def parse(example: bytes) -> Stored:
     return Stored(feature["uid"].bytes_list.value[0].decode(), feature["image"].bytes_list.value[0])
 
 
-MAX_OPEN = 128
-"""Shards of a data set that are open at a time: a process may have 1,024 files open where nobody raised that."""
+@functools.cache
+def most_open() -> int:
+    """Shards of a data set that are open at a time: a quarter of the files that this process may have open.
+
+    That number is raised to what the system allows, within reason: often it is 1,024 only where nobody asked for more.
+    """
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if most == resource.RLIM_INFINITY else min(most, _MOST_FILES)
+    if files != resource.RLIM_INFINITY and files < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+            files = wanted
+    return max(1, (_MOST_FILES if files == resource.RLIM_INFINITY else files) // 4)
+
+
+_MOST_FILES = 2**14
 
 
 class ShardReader:
@@ -168,14 +185,16 @@ class ShardReader:
         with self._lock:
             if shard in self._open:
                 self._open.move_to_end(shard)
-            else:
-                if len(self._open) >= MAX_OPEN:  # it closes once no thread reads from it any more
-                    self._open.popitem(last=False)
-                path = str(self.path(shard))
-                self._open[shard] = array_record_module.ArrayRecordReader(
-                    path, options=_READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER
-                )
-            return self._open[shard]
+                return self._open[shard]
+        # Outside the lock: to open takes as long as many reads. Of two that open the same shard the first counts.
+        found = array_record_module.ArrayRecordReader(
+            str(self.path(shard)), options=_READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER
+        )
+        with self._lock:
+            found = self._open.setdefault(shard, found)
+            while len(self._open) > most_open():  # it closes once no thread reads from it any more
+                self._open.popitem(last=False)
+        return found
 
     def __getitem__(self, index: int) -> bytes:
         """The serialised frame at `index`.

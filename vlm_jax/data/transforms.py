@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from pathlib import Path
 
@@ -19,7 +20,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # what Pillow refuses in other formats
+_MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)  # what Pillow refuses in other formats; None: nothing
 _TOO_MANY = "far too many pixels for an endoscopic image; scale it down"
 _MEND = "convert it to 8-bit RGB (JPEG or PNG)"
 

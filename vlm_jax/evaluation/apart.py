@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from vlm_jax.contract import is_simulated
 from vlm_jax.data.records import LEVELS, Level
 from vlm_jax.data.run_data import RunData
-from vlm_jax.data.splits import SPLITS, SplitName
+from vlm_jax.data.split_rules import SPLITS, SplitName
 from vlm_jax.errors import UserError
 
 USED: tuple[SplitName, ...] = ("train", "validation")
@@ -40,6 +41,13 @@ def ids_of(data: RunData, split: str, sources: Mapping[str, Mapping[str, Any]]) 
     return {source: sorted(groups) for source, groups in found.items()}
 
 
+def simulations(data: RunData, source: str) -> list[list[Any]]:
+    """[world, seed] of each simulated data set of a source."""
+    infos = [part.info for part in data.parts if part.info.source == source and is_simulated(part.info.world)]
+    found = {(info.world, info.generator.get("config", {}).get("seed")) for info in infos}
+    return [list(pair) for pair in sorted(found, key=str)]
+
+
 def check_apart(data: RunData, split: str, meta: Mapping[str, Any]) -> None:
     """Refuses to score a split that holds what the model, or a run that it started from, has learned from.
 
@@ -49,15 +57,27 @@ def check_apart(data: RunData, split: str, meta: Mapping[str, Any]) -> None:
       meta: the checkpoint's; a source that is not among its `sources` or `inherited` was not trained on.
 
     Raises:
-      UserError: names up to five such groups.
+      UserError: names up to five such groups, or the seed of simulated ones.
     """
     if split in USED:
         return
     _refuse_shared(data, split, meta.get("sources", {}), "the checkpoint was", _OWN)
+    for sources in (meta.get("sources", {}), *meta.get("inherited", ())):
+        _refuse_same_draws(data, sources)
     for sources in meta.get("inherited", ()):
-        _refuse_shared(
-            data, split, sources, "a run that the checkpoint started from (model.<part>.init) was", _ITS_START
-        )
+        _refuse_shared(data, split, sources, "a run that the checkpoint started from was", _ITS_START)
+
+
+def _refuse_same_draws(data: RunData, sources: Mapping[str, Mapping[str, Any]]) -> None:
+    """Simulations of one seed share their operations, and most of their images, whatever their world."""
+    for source in data.sources:
+        known = {seed: world for world, seed in sources.get(source, {}).get("simulations", ()) if seed is not None}
+        for world, seed in simulations(data, source):
+            if seed in known and known[seed] != world:
+                raise UserError(
+                    f"these data ({world}) were simulated with seed {seed}, as those that the checkpoint was trained "
+                    f"on ({known[seed]}): they share operations and images; simulate them with another --seed"
+                )
 
 
 _OWN = (

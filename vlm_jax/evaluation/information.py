@@ -68,7 +68,7 @@ class Settings:
 def measure(
     config: SimulatorConfig, settings: Settings, out: str | Path, *, workers: int = 1, progress: bool = True
 ) -> dict[str, Any]:
-    """Measures and writes `out` (JSON); the same call again goes on where it was cut off.
+    """Measures and writes `out` (JSON); the same call again goes on where it was cut off, and what is finished stays.
 
     Args:
       config: the simulator's.
@@ -90,6 +90,8 @@ def measure(
     }
     with disk_faults(path.parent, again="run the same command again; finished states are kept"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and _is_of(path, head | {"config": config.to_json()}):
+            return json.loads(path.read_bytes())
         lines = path.with_name(path.name + ".states.jsonl")
         done = _resume(lines, head)
         with Progress("procedure", -(-settings.states // PER_PLAN), "states", progress) as bar:
@@ -102,6 +104,16 @@ def measure(
         write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
         lines.unlink()
     return result
+
+
+def _is_of(path: Path, head: dict[str, Any]) -> bool:
+    """Whether a finished result is there, of these settings and of this simulator."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    plain = json.loads(json.dumps(head))
+    return isinstance(found, dict) and all(found.get(key) == value for key, value in plain.items())
 
 
 def _resume(lines: Path, head: dict[str, Any]) -> list[list[dict[str, Any]]]:

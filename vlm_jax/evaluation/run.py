@@ -67,7 +67,7 @@ def evaluate(
     scorer = _scorer(system, data, reference, thresholds)
     metrics = scorer.score(units, answers)
     if not metrics:
-        first = next(iter(data.broken.values()), "no record has an answer")
+        first = next(iter(data.broken.values()), f"no record has an answer{_strangers(data)}")
         raise UserError(f"nothing of {_part(split)} could be scored: {first}")
     for notice in _broken(data):
         print(notice, file=sys.stderr, flush=True)
@@ -88,6 +88,19 @@ def _page(system: System, data: RunData, split: str, scorer: Scorer, metrics: Me
         thresholds=scorer.thresholds,
         meta=system.meta,
         notices=(*data.notices, *_broken(data)),
+    )
+
+
+def _strangers(data: RunData) -> str:
+    """Why none of the data's labels is one of the model's, where that is so."""
+    columns = data.columns
+    strange = [s for s, info in data.sources.items() if info.labels and not (columns[s] >= 0).any()]
+    if not strange:
+        return ""
+    known = sorted({name.partition("/")[0] for name in data.labels.names})
+    return (
+        f". A label is the model's where source and name agree: the model's are of {', '.join(known)}, these data of "
+        f"{', '.join(strange)}; build them with the model's source and names (docs/own-data.md)"
     )
 
 

@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vlm_jax.data.files import files_below, text_lines, whole_text
+from vlm_jax.data.files import files_below, frames_first, text_lines, whole_text
 from vlm_jax.data.transforms import SUFFIXES, is_image
 from vlm_jax.errors import UserError
+from vlm_jax.inference.output import TABLES
 from vlm_jax.inference.request import TEXTS, Request
 
 _KEYS = ("image", "before", *TEXTS)
@@ -43,12 +44,17 @@ def _expand(given: str) -> list[Request]:
     if path.is_dir():
         found = files_below(path, is_image)
         if not found:
-            raise UserError(f"{given} holds no image ({' '.join(SUFFIXES)}), nor do the folders below it")
+            where = f"({' '.join(SUFFIXES)}), nor do the folders below it"
+            raise UserError(f"{given} holds no image {where}{frames_first(path)}")
         return [Request(p, str(p)) for p in found]
     if not path.exists():
         raise UserError(f"{given} does not exist; give an image, a folder of images or a .jsonl file")
     if path.suffix.lower() == ".jsonl":
         return _read_lines(path)
+    if hint := frames_first(path):
+        raise UserError(f"{given} is no image{hint}")
+    if path.suffix.lower() in TABLES:
+        raise UserError(f"{given} is a table; give a .jsonl, one object a line with keys {', '.join(_KEYS)}")
     return [Request(path, given)]
 
 

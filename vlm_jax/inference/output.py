@@ -18,6 +18,7 @@ from tqdm import tqdm
 from vlm_jax.errors import EnvironmentFault, UserError
 
 T = TypeVar("T")
+TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".parquet", ".ods")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -58,6 +59,11 @@ def json_lines(out: str | None) -> Iterator[Callable[[Any], None]]:
 
 
 def _temporary(path: Path | None, replaces: bool) -> Any:
+    if path is not None and path.suffix.lower() in TABLES:
+        raise UserError(
+            f"--out {path}: predictions are JSON lines, not a table; give {path.with_suffix('.jsonl').name} "
+            "(docs/inference.md makes a table of them)"
+        )
     if path is not None and path.is_dir():
         raise UserError(f"--out {path} is a folder; give a file, as in --out {path / 'predictions.jsonl'}")
     folder = path.parent if path is not None and replaces else None

@@ -11,7 +11,8 @@ from vlm_jax.config.schema import DataConfig
 from vlm_jax.config.study import StudyConfig
 from vlm_jax.data.files import write_bytes
 from vlm_jax.data.records import LEVELS, SourceRecords, build_records
-from vlm_jax.data.splits import choose_level, read_list, split_groups
+from vlm_jax.data.split_rules import read_list
+from vlm_jax.data.splits import choose_level, split_groups
 from vlm_jax.data.store import open_dataset
 from vlm_jax.errors import UserError
 

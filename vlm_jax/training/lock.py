@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import time
+from pathlib import Path
 
 import jax
 from etils import epath
 
+from vlm_jax.data.files import hold
 from vlm_jax.errors import UserError
 from vlm_jax.parallel import distributed
 
@@ -20,8 +21,7 @@ PATIENCE = 20.0
 class WorkdirLock:
     """A context that holds the work directory, as process 0 sees it, until it is left or the process ends.
 
-    An advisory lock of the directory itself (flock): nothing is written, and nothing is left behind by a process that
-    is killed. Where the disk has no such locks (object stores, some network disks) it holds nothing and says nothing.
+    An advisory lock (`data.files.hold`). Where the disk has none (object stores) it holds nothing and says nothing.
     """
 
     def __init__(self, workdir: epath.Path, patience: float = PATIENCE):
@@ -50,26 +50,18 @@ class WorkdirLock:
 
     def _taken(self) -> bool:
         """False where another process holds it and goes on doing so."""
-        try:
-            file = os.open(os.fspath(self._workdir), os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:  # not there yet, or not on a disk
-            return True
         end, waiting = time.monotonic() + self._patience, False
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._file = hold(Path(os.fspath(self._workdir)))
+                return True
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    os.close(file)
                     return False
                 if not waiting:
                     line = f"waiting for the training that is at work in {self._workdir} to end"
                     print(line, file=sys.stderr, flush=True)
                 waiting = True
                 time.sleep(0.2)
-            except OSError:  # a disk without locks
-                os.close(file)
-                return True
-            else:
-                self._file = file
+            except OSError:  # not there yet, or not on a disk
                 return True

@@ -12,8 +12,9 @@ from vlm_jax.config.schema import Config
 from vlm_jax.contract import LabelSpace
 from vlm_jax.data.run_data import RunData
 from vlm_jax.errors import UserError
-from vlm_jax.evaluation.apart import USED, groups_of
+from vlm_jax.evaluation.apart import USED, groups_of, simulations
 from vlm_jax.text.tokenizer import Tokenizer
+from vlm_jax.weights.whole import read_whole
 
 
 def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
@@ -22,6 +23,7 @@ def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
     for part, fingerprint in zip(data.parts, data.fingerprints, strict=True):
         prints.setdefault(part.info.source, []).append(fingerprint)
     groups = {split: groups_of(data, split) for split in USED}
+    drawn = {name: simulations(data, name) for name in data.sources}
     return {
         name: {
             "world": info.world,
@@ -32,12 +34,15 @@ def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
             "level": data.group_levels[name],
             "groups": {split: groups[split][name] for split in USED},
         }
+        | ({"simulations": drawn[name]} if drawn[name] else {})
         for name, info in data.sources.items()
     }
 
 
 def open_data(config: Config, workdir: epath.Path, start: int | None) -> RunData:
     """The run's data; a resumed run keeps the tokenizer and the label names of its checkpoint, step `start`.
+
+    One that starts from a trained model (`train.start_from`) keeps its words, unless `data.tokenizer` names others.
 
     Raises:
       UserError: the data are not those that the run was started with, or lack the labels that its tasks need.
@@ -47,7 +52,9 @@ def open_data(config: Config, workdir: epath.Path, start: int | None) -> RunData
         data = RunData.open(config, Tokenizer.from_json(meta.tokenizer), LabelSpace(meta.labels))
         check_same_data(data, meta)
     else:
-        data = RunData.open(config)
+        before = None if config.data.tokenizer else read_whole(config)
+        words = before.meta.tokenizer if before is not None else ""
+        data = RunData.open(config, Tokenizer.from_json(words) if words else None)
     if "landmarks" in config.tasks and not len(data.labels):
         raise UserError(
             "no landmarks in data.path: use configs/vlm.py:PRESET,tasks=describe+anticipate+report "

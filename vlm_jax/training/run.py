@@ -220,13 +220,15 @@ def set_up(
 def start_from_weights(
     config: Config, state: TrainState, data: RunData
 ) -> tuple[TrainState, tuple[dict[str, Any], ...]]:
-    """A fresh state with the parts that `model.<part>.init` names, and what these had learned from; a resumed run has
-    both in its checkpoint.
+    """A fresh state with what `train.start_from` and `model.<part>.init` name, and what these had learned from.
+
+    A resumed run has both in its checkpoint.
 
     Raises:
       UserError: the weights do not fit the config.
     """
-    params, notices, learned_from = initialise(state.params, config, tokens_of(data.tokenizer.to_json()))
+    words = tokens_of(data.tokenizer.to_json())
+    params, notices, learned_from = initialise(state.params, config, words, data.labels.names)
     say(*notices)
     if not notices:
         return state, ()

@@ -21,10 +21,10 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Value:
-    """What a parameter becomes; `rows`, bool[V], says which rows are known where not all are."""
+    """What a parameter becomes; `known`, bool, broadcast against it, says what of it is known where not all is."""
 
     array: np.ndarray
-    rows: np.ndarray | None = None
+    known: np.ndarray | None = None
 
 
 def fit_part(
@@ -33,7 +33,7 @@ def fit_part(
     source_tokens: Sequence[str] | None,
     target: Mapping[str, Any],
     tokens: Sequence[str],
-    directory: str,
+    where: str,
 ) -> tuple[dict[str, Value], list[str]]:
     """A value for every parameter of `target`, and remarks for the person.
 
@@ -43,13 +43,12 @@ def fit_part(
       source_tokens: token of each of its vocabulary rows, or None.
       target: arrays or abstract arrays of the run, names below the part.
       tokens: of the run's tokenizer.
-      directory: where the source lies, for messages.
+      where: `setting: directory`, for messages.
 
     Raises:
       UserError: names every parameter that is missing, too much, or of another shape, or says why the vocabulary or the
         positions cannot be fitted.
     """
-    where = f"model.{part}.init: {directory}"
     arrays = _as_stacked(arrays, target)
     values: dict[str, Value] = {}
     remarks: list[str] = []
@@ -76,10 +75,10 @@ def fit_part(
 def match_rows(
     table: np.ndarray, source_tokens: Sequence[str] | None, n_rows: int, tokens: Sequence[str], where: str
 ) -> tuple[Value, str]:
-    """Rows of a word embedding [V, D] in the order of the run's tokens: found by the token's text.
+    """Rows of a word embedding [V, D], or of a bias [V], in the order of the run's tokens: found by the token's text.
 
     Returns:
-      The [n_rows, D] table with the rows that are known, and a remark with the number of new ones.
+      The [n_rows, D] table (or bias) with the rows that are known, and a remark with the number of new ones.
 
     Raises:
       UserError: the source has no tokenizer, or fewer than a tenth of the tokens are known to it.
@@ -99,10 +98,10 @@ def match_rows(
         )
     rows = np.zeros(n_rows, bool)
     rows[: len(tokens)] = known
-    array = np.zeros((n_rows, table.shape[1]), np.float32)
+    array = np.zeros((n_rows, *table.shape[1:]), np.float32)
     array[np.flatnonzero(known)] = table[found[known]]
     remark = f"{(~known).sum()} of {len(tokens)} vocabulary rows are new"
-    return Value(array, None if rows.all() else rows), remark
+    return Value(array, None if rows.all() else rows.reshape(-1, *(1 for _ in table.shape[1:]))), remark
 
 
 def _positions(part: str, table: np.ndarray, rows: int, where: str) -> tuple[Value, str]:

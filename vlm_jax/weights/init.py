@@ -24,6 +24,7 @@ from vlm_jax.weights.fit import Value, fit_part
 from vlm_jax.weights.store import is_imported, read_imported
 from vlm_jax.weights.tree import flatten
 from vlm_jax.weights.vocabulary import spellings
+from vlm_jax.weights.whole import KEY, fit_whole, read_whole
 
 PARTS = ("image_encoder", "text_encoder", "backbone", "gpt")
 """Parts that can be started from weights: `model.<part>.init`."""
@@ -66,13 +67,16 @@ class Source:
     learned_from: tuple[dict[str, Any], ...] = ()
 
 
-def initialise(params: Any, config: Config, tokens: Sequence[str]) -> tuple[Any, list[str], tuple[dict[str, Any], ...]]:
-    """Replaces the parts that the config names by the weights of their directories.
+def initialise(
+    params: Any, config: Config, tokens: Sequence[str], labels: Sequence[str] = ()
+) -> tuple[Any, list[str], tuple[dict[str, Any], ...]]:
+    """Replaces all by a trained model (`train.start_from`), then the parts that the config names by their weights.
 
     Args:
       params: a fresh tree {part: ...}, jax arrays on any sharding or numpy arrays.
-      config: of the run; `model.<part>.init` of each of `PARTS`.
+      config: of the run; `train.start_from`, and `model.<part>.init` of each of `PARTS`.
       tokens: token of each id of the run's tokenizer.
+      labels: scoped landmark names of the run.
 
     Returns:
       The tree, one line a part that says what was loaded, and what the sources had learned from (`Meta.inherited`).
@@ -83,6 +87,14 @@ def initialise(params: Any, config: Config, tokens: Sequence[str]) -> tuple[Any,
     """
     notices: list[str] = []
     learned_from: list[dict[str, Any]] = []
+    if (whole := read_whole(config)) is not None:
+        directory = config.train.start_from
+        values, remarks = fit_whole(params, whole, tokens, labels, directory)
+        for part, v in values.items():
+            params = {**params, part: _replace(params[part], v) if isinstance(v, dict) else _place(params[part], v)}
+        label = f"step {whole.step} of a run of {whole.meta.config.name}"
+        notices.append("; ".join([f"{KEY}: all starts from {directory} ({label})", *remarks]))
+        learned_from += [whole.meta.sources, *whole.meta.inherited]
     for part in PARTS:
         directory = getattr(getattr(config.model, part, None), "init", "")
         if not directory:
@@ -93,7 +105,7 @@ def initialise(params: Any, config: Config, tokens: Sequence[str]) -> tuple[Any,
         source = read_source(directory, part)
         _check_structure(config, part, source)
         target = flatten(params[part])
-        values, remarks = fit_part(part, source.arrays, source.tokens, target, tokens, directory)
+        values, remarks = fit_part(part, source.arrays, source.tokens, target, tokens, f"{key}: {directory}")
         params = {**params, part: _replace(params[part], values)}
         for name, original in COPIES.items():
             if name in params and original.startswith(part + "/"):
@@ -186,10 +198,10 @@ def _place(leaf: Any, value: Value) -> Any:
     """The new leaf where the old one lies: same dtype, same sharding, on every process its own part."""
     array = value.array.astype(leaf.dtype)
     if not isinstance(leaf, jax.Array):
-        return array if value.rows is None else np.where(value.rows[:, None], array, leaf)
+        return array if value.known is None else np.where(value.known, array, leaf)
     read: Callable[[Any], np.ndarray] = lambda index: array[index]  # noqa: E731
     new = jax.make_array_from_callback(leaf.shape, leaf.sharding, read)
-    if value.rows is None:
+    if value.known is None:
         return new
-    merge = jax.jit(lambda known, n, old: jnp.where(known[:, None], n, old), out_shardings=leaf.sharding)
-    return merge(value.rows, new, leaf)
+    merge = jax.jit(lambda known, n, old: jnp.where(known, n, old), out_shardings=leaf.sharding)
+    return merge(value.known, new, leaf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,6 +85,21 @@ def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("toy")
     info = DatasetInfo(source="toy", world="simulated", labels=LABELS, keywords=("inspect", "history", "tool"))
     write_dataset(out / "d", info, [f"p{i}" for i in range(8)], frame_bundle, progress=False)
+    return out / "d"
+
+
+@pytest.fixture(scope="session")
+def labels_only_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Source `mine`: the frames and labels of `toy`, no texts."""
+    out = tmp_path_factory.mktemp("mine")
+
+    def labels_only(id: str) -> ProcedureBundle:
+        bundle = frame_bundle(id)
+        activities = tuple(dataclasses.replace(a, description=None) for a in bundle.activities)
+        return dataclasses.replace(bundle, activities=activities, sentences=())
+
+    info = DatasetInfo(source="mine", world="real", labels=LABELS)
+    write_dataset(out / "d", info, [f"p{i}" for i in range(8)], labels_only, progress=False)
     return out / "d"
 
 

@@ -10,7 +10,8 @@ import pytest
 from vlm_jax.config.schema import DataConfig
 from vlm_jax.contract import END, START
 from vlm_jax.data.joins import join_context
-from vlm_jax.data.records import RecordTable, build_records
+from vlm_jax.data.record_table import RecordTable
+from vlm_jax.data.records import build_records
 from vlm_jax.data.store import open_dataset
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from vlm_jax.contract import END, START, Batch, LabelSpace
-from vlm_jax.data.changes import draw_changes
+from vlm_jax.data import records, transforms
+from vlm_jax.data import run_data as run_data_module
+from vlm_jax.data.changes import NO_CHANGES, draw_changes
 from vlm_jax.data.run_data import RunData
 from vlm_jax.errors import UserError
 from vlm_jax.parallel.mesh import make_mesh
@@ -92,7 +94,9 @@ def test_changes_are_drawn_at_their_rates(data, make_config):
     assert drawn == [draw_changes(data.config, slot) for slot in range(2000)]
     assert np.isclose(np.mean([c.flip for c in drawn]), 0.5, atol=0.04)
     assert np.isclose(np.mean([c.drop_image for c in drawn]), 0.2, atol=0.04)
-    assert np.isclose(np.mean([c.drop_text for c in drawn]), 0.3, atol=0.03)
+    pictured = [c for c in drawn if not c.drop_image]
+    assert np.isclose(np.mean([c.drop_text for c in pictured]), 0.3, atol=0.03)
+    assert not any(any(c.drop_text) for c in drawn if c.drop_image)  # nothing would tell sentences apart
     unpictured = [draw_changes(data.config, slot, pictured=False) for slot in range(2000)]
     assert not any(any(c.drop_text) for c in unpictured)
     assert [c.flip for c in unpictured] == [c.flip for c in drawn]
@@ -256,6 +260,31 @@ def test_sentences_without_frames_and_group_levels_are_known(data):
     assert data.group_levels == {"toy": "patient", "notes": "patient"}
 
 
-def test_a_set_without_texts_is_said(make_config, toy_path, monkeypatch):
-    monkeypatch.setattr(RunData, "train_texts", lambda self: [])
-    assert any("no training texts" in n for n in RunData.open(make_config()).notices)
+def test_tasks_that_nothing_teaches_are_said(make_config, labels_only_path):
+    def said(**settings):
+        config = make_config({"data.path": str(labels_only_path), **settings})
+        return [line for line in RunData.open(config).notices if "no training record" in line]
+
+    (line,) = said()
+    assert "target of describe, anticipate, report" in line and "`,tasks=landmarks` behind the preset" in line
+    assert said(tasks="landmarks") == []
+    assert "add texts to the data" in said(tasks="report")[0]
+    assert not any("no training record" in line for line in RunData.open(make_config()).notices)
+
+
+def test_an_unreadable_frame_before_does_not_break_the_next_record(make_config, toy_path, monkeypatch):
+    config = make_config({"data.path": str(toy_path), "data.frames": "2"})
+    data = RunData.open(config)
+    bad = data.table.record(0).uid
+    decode = transforms.decode_image
+
+    def broken(source, size, name=""):
+        if name == bad:
+            raise UserError(f"{name}: truncated")
+        return decode(source, size, name)
+
+    for module in (records, run_data_module):
+        monkeypatch.setattr(module, "decode_image", broken)
+    first, second = (data._row(data.table.record(i), i, i, NO_CHANGES) for i in (0, 1))
+    assert not first["valid"] and set(data.broken) == {0}
+    assert second["valid"] and second["frame_mask"].tolist() == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from vlm_jax.config.schema import DataConfig
 from vlm_jax.data.records import build_records
-from vlm_jax.data.splits import SPLITS, Rule, per_source, split_groups, split_source, split_sources
+from vlm_jax.data.split_rules import SPLITS, Rule, per_source
+from vlm_jax.data.splits import split_groups, split_source, split_sources
 from vlm_jax.data.store import open_dataset
 from vlm_jax.errors import UserError
 
@@ -129,6 +131,8 @@ def test_rules_by_source():
     assert per_source("loo:x, b=kfold:2:1", ["a", "b"], "k") == {"a": "loo:x", "b": "kfold:2:1"}
     assert per_source("", ["a"], "k") == {"a": ""}
     assert per_source("a=loo:x,gone=loo:y", ["a"], "k", {"gone"}) == {"a": "loo:x"}
+    assert per_source("list:/x/a,b.json", ["a"], "k") == {"a": "list:/x/a,b.json"}
+    assert per_source("a=loo:x,y,b=list:/x,z.json", ["a", "b"], "k") == {"a": "loo:x,y", "b": "list:/x,z.json"}
     with pytest.raises(UserError, match="unknown source 'vocalfold' .did you mean 'vocalfolds'"):
         per_source("vocalfold=loo:1", ["vocalfolds"], "data.split")
 
@@ -149,7 +153,24 @@ def test_no_group_stands_in_two_splits(toy, level):
     train, validation, test = shares(toy, split, level)
     assert train and validation and test and split.level == level
     assert not (train & validation or train & test or validation & test)
-    assert any("optimistic" in n for n in split.notices) == (level != "patient")
+
+
+@pytest.mark.parametrize("level", ["patient", "procedure", "sequence"])
+def test_a_stricter_group_on_both_sides_is_said(toy, make_config, level):
+    def said(parts, **settings):
+        config = make_config({"data.split": "kfold:4:1", "data.group_by": level, "seed": "3", **settings})
+        return [n for split in split_sources(parts, config) for n in split.notices if "optimistic" in n]
+
+    assert len(said([toy])) == (level != "patient")
+    # Of two data sets of one source, each with procedures of its own of the same patients.
+    dataset = toy.dataset
+    even, odd = dataset.tables.procedures[::2], dataset.tables.procedures[1:-1:2]  # 4 and 3: other shuffles
+    tables = [dataclasses.replace(dataset.tables, procedures=some) for some in (even, odd)]
+    halves = [build_records(dataclasses.replace(dataset, tables=part), DataConfig()) for part in tables]
+    if level == "procedure":
+        folds = [{"data.split": f"kfold:3:{i}"} for i in range(3)]
+        assert not any(said([half], **fold) for half in halves for fold in folds)
+        assert any(said(halves, **fold) for fold in folds)
 
 
 def test_the_strictest_group_is_the_default(toy):
@@ -170,8 +191,6 @@ def test_an_unknown_column(toy):
 
 def two_patients(toy_path):
     """The toy set cut down to its first four procedures: two patients."""
-    import dataclasses
-
     dataset = open_dataset(toy_path)
     kept = dataset.tables.procedures[:4]
     return build_records(
@@ -190,8 +209,6 @@ def test_with_two_groups_validation_is_cut_by_sequence_and_said_so(toy_path):
 
 
 def test_with_nothing_to_cut_there_is_no_validation(notes_path):
-    import dataclasses
-
     dataset = open_dataset(notes_path)
     kept = dataset.tables.procedures[:2]
     notes = build_records(
@@ -200,6 +217,13 @@ def test_with_nothing_to_cut_there_is_no_validation(notes_path):
     split = split_source(notes, "kfold:2:0", validation_fraction=0.25, seed=0)
     assert np.bincount(split.codes, minlength=3).tolist() == [4, 0, 4]
     assert "no validation" in split.notices[0]
+
+
+def test_training_groups_that_become_validation_are_named(toy, tmp_path):
+    rule = Rule.parse(write_list(tmp_path / "l.json", {"train": ["p0", "p1", "p2", "p3"], "test": ["p4"]}))
+    split = split_source(toy, rule, group_by="procedure", validation_fraction=0.25, seed=0)
+    (name,) = shares(toy, split, "procedure")[1]
+    assert f"validation is cut from the listed training procedures: {name}" in split.notices[-1]
 
 
 def test_groups_in_no_split_are_counted(toy, tmp_path):
@@ -231,8 +255,6 @@ def test_rules_of_absent_sources_hide_no_mistake_in_the_others(toy, make_config,
 
 def test_one_group_in_two_data_sets_and_two_splits(toy_path, make_config):
     """Same source, the same patients: two halves of the procedures, each split for itself."""
-    import dataclasses
-
     dataset = open_dataset(toy_path)
     procedures = dataset.tables.procedures
     halves = [dataclasses.replace(dataset.tables, procedures=procedures[k::2]) for k in (0, 1)]
@@ -247,8 +269,6 @@ def test_one_group_in_two_data_sets_and_two_splits(toy_path, make_config):
 
 def test_a_data_set_too_small_for_validation_is_compared_with_the_others_too(toy_path, make_config):
     """Its validation lies within training groups; a group that it tests on may still train in the other data set."""
-    import dataclasses
-
     dataset = open_dataset(toy_path)
 
     def part(*places):

@@ -117,15 +117,16 @@ def read_notes(paths: Sequence[Path]) -> list[Note]:
 
 def _parse(line: str, where: str) -> tuple[str, str]:
     """(id, text) of one line."""
+    form = '{"note_ids": ["case-001"], "text": "..."}'
     try:
         row = json.loads(line)
-        ids, text = row["note_ids"], row["text"]
-        id = ids[0]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{where} is not a note ({type(error).__name__}): expected {{'note_ids': [...], 'text': ...}}"
-        ) from error
-    if not isinstance(ids, list) or not isinstance(id, str) or not isinstance(text, str):
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON: expected one object a line, {form} (docs/own-data.md)") from error
+    if lacking := [key for key in ("note_ids", "text") if not isinstance(row, dict) or key not in row]:
+        raise UserError(f"{where} lacks {' and '.join(lacking)}: expected one object a line, {form}")
+    ids, text = row["note_ids"], row["text"]
+    id = ids[0] if isinstance(ids, list) and ids else None
+    if not isinstance(id, str) or not isinstance(text, str):
         raise UserError(f'{where}: note_ids should be a list of strings, as ["case-001"], and text a string')
     return whole_text(id, where), whole_text(text, where)
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from vlm_jax.contract import DatasetInfo, Frame, Procedure, ProcedureBundle, Video
-from vlm_jax.data.files import digest_of_files, files_below, local_path
+from vlm_jax.data.files import digest_of_files, files_below, frames_first, local_path
 from vlm_jax.data.sources.terms import licence_of
 from vlm_jax.data.store import write_dataset
 from vlm_jax.data.transforms import SUFFIXES, decode_pixels, is_image, resize_image
@@ -82,7 +82,8 @@ def find_videos(root: Path) -> dict[str, dict[int, Path]]:
     """Video -> frame number -> image. Folders above all images say nothing and stand in no name."""
     images = files_below(root, is_image)
     if not images:
-        raise UserError(f"'{root}' has no images ({' '.join(SUFFIXES)}): expected VIDEO-frame-12.jpg or VIDEO/0012.png")
+        expected = f"({' '.join(SUFFIXES)}): expected VIDEO-frame-12.jpg or VIDEO/0012.png"
+        raise UserError(f"'{root}' has no images {expected}{frames_first(root)}")
     top = Path(os.path.commonpath([p.parent for p in images]))
     videos: dict[str, dict[int, Path]] = defaultdict(dict)
     for image in images:
