@@ -105,7 +105,7 @@ def small() -> ConfigDict:
 
     Command: vlm-jax study --config configs/study.py:small --workdir runs/study_small --processes 2
     Expect: the table and the report (docs/results/study.md).
-    Hardware and time: two CPU cores, three to four hours by two processes: the third fold took one, beside other work.
+    Hardware and time: two CPU cores, five hours and more by two processes (docs/results/study.md has the minutes).
     """
     config = ConfigDict(dataclasses.asdict(StudyConfig(name="small")))
     config.table = table("tiny")

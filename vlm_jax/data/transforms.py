@@ -118,3 +118,17 @@ def _decode_other(data: bytes, name: str) -> np.ndarray:
         raise UserError(f"{name}: {_TOO_MANY}") from None
     except (OSError, SyntaxError, ValueError, struct.error):  # what Pillow's readers raise on damaged files
         raise UserError(f"{name}: a truncated or damaged image; copy or export the image again") from None
+
+
+def read_as_jpeg(path: Path) -> tuple[bytes, np.ndarray]:
+    """JPEG bytes (a JPEG's own, others re-encoded at 95) and the pixels uint8[H, W, 3]."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"image '{path}' can't be read ({error.strerror}): copy it again") from error
+    pixels = decode_pixels(content, f"image '{path}'")
+    if not content.startswith(b"\xff\xd8"):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
+        content = buffer.getvalue()
+    return content, pixels

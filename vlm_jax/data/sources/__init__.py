@@ -31,6 +31,7 @@ class BuildFn(Protocol):
 SOURCES: dict[str, str] = {
     "vocalfolds": "vlm_jax.data.sources.vocalfolds:build",
     "operative_notes": "vlm_jax.data.sources.operative_notes:build",
+    "labelled_frames": "vlm_jax.data.sources.labelled_frames:build",
     "unlabelled_frames": "vlm_jax.data.sources.unlabelled_frames:build",
 }
 """Name -> `module:function` of type `BuildFn`; imported when asked for, so that one adapter's needs burden no other."""

@@ -1,8 +1,14 @@
-"""Under which terms a source may be used: what the user says, else what lies beside the files."""
+"""What a source is called, and under which terms it may be used: as the user says, else as lies beside the files."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+
+def source_name(root: Path, otherwise: str) -> str:
+    """The folder's name, as far as a source may be called so."""
+    return re.sub(r"\W+", "_", root.resolve().name).strip("_") or otherwise
 
 
 def licence_of(root: Path, said: str | None) -> str:

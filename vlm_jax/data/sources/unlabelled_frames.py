@@ -7,7 +7,6 @@ what a split keeps together. Frames that are black or look out of the body are k
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections import defaultdict
@@ -15,13 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vlm_jax.contract import DatasetInfo, Frame, Procedure, ProcedureBundle, Video
 from vlm_jax.data.files import digest_of_files, files_below, frames_first, local_path
-from vlm_jax.data.sources.terms import licence_of
+from vlm_jax.data.sources.terms import licence_of, source_name
 from vlm_jax.data.store import write_dataset
-from vlm_jax.data.transforms import SUFFIXES, decode_pixels, is_image, resize_image
+from vlm_jax.data.transforms import SUFFIXES, is_image, read_as_jpeg, resize_image
 from vlm_jax.errors import UserError
 
 ADAPTER = "unlabelled_frames"
@@ -62,7 +60,7 @@ def build(
     root = local_path(input_dir, "input")
     videos = find_videos(root)
     info = DatasetInfo(
-        source=re.sub(r"\W+", "_", root.resolve().name).strip("_") or ADAPTER,
+        source=source_name(root, ADAPTER),
         world="real",
         licence=licence_of(root, licence),
         citation=citation or "",
@@ -126,7 +124,7 @@ def _bundle(name: str, source: str, frames: dict[int, Path]) -> ProcedureBundle:
 
 def _frames(video: str, frames: dict[int, Path]) -> Iterator[Frame]:
     for number, path in frames.items():
-        image, pixels = _read(path)
+        image, pixels = read_as_jpeg(path)
         yield Frame(
             uid=f"{video}/{number:08d}",
             procedure=video,
@@ -138,17 +136,3 @@ def _frames(video: str, frames: dict[int, Path]) -> Iterator[Frame]:
             visible=(),
             fractions=(),
         )
-
-
-def _read(path: Path) -> tuple[bytes, np.ndarray]:
-    """JPEG bytes (a JPEG's own, others re-encoded at 95) and the pixels uint8[H, W, 3]."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"image '{path}' can't be read ({error.strerror}): copy it again") from error
-    pixels = decode_pixels(content, f"image '{path}'")
-    if not content.startswith(b"\xff\xd8"):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
-        content = buffer.getvalue()
-    return content, pixels
