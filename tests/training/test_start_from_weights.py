@@ -19,6 +19,7 @@ from vlm_jax.evaluation.apart import check_apart
 from vlm_jax.training.provenance import describe_sources
 from vlm_jax.training.run import Run, set_up, train_item
 from vlm_jax.weights.export import write_export
+from vlm_jax.weights.vocabulary import tokens_of
 from vlm_jax.weights.whole import match_labels
 
 
@@ -97,6 +98,24 @@ def test_a_run_starts_from_a_whole_model_on_other_data(toy_config, clinic_path, 
     np.testing.assert_array_equal(kernels[0][:, :2], kernels[1][:, [2, 0]])  # blue, red
     assert not np.isin(kernels[0][:, 2], kernels[1]).any()
     assert run.inherited[0]["toy"]["groups"]["train"]
+    run.store.close()
+
+
+def test_a_whole_model_with_new_words(toy_config, clinic_path, tmp_path, capsys):
+    theirs = save(set_up(toy_config(), epath.Path(tmp_path / "first")))
+    config = toy_config(
+        ("data.path", str(clinic_path)), ("train.start_from", str(tmp_path / "first")), ("data.tokenizer", "new"),
+        ("data.vocab_size", "300"), ("seed", "1"),
+    )  # fmt: skip
+    run = set_up(config, epath.Path(tmp_path / "second"))
+    ours = jax.device_get(run.state.params)
+    ids = {token: i for i, token in enumerate(tokens_of(restore_for_inference(tmp_path / "first").meta.tokenizer))}
+    rows = [(i, ids[token]) for i, token in enumerate(tokens_of(run.data.tokenizer.to_json())) if token in ids]
+    here, there = (list(part) for part in zip(*rows, strict=True))
+    assert here != there, "another split: the order differs"
+    np.testing.assert_array_equal(ours["token_bias"][here], theirs["token_bias"][there])
+    words = [tree["text_encoder"]["word_embedding"] for tree in (ours, theirs)]
+    np.testing.assert_array_equal(words[0][here], words[1][there])
     run.store.close()
 
 

@@ -16,7 +16,7 @@ class DataConfig:
     prompt_length: int = 64  # tokens S
     target_length: int = 32  # tokens T, task token and [EOS] included
     landmark_labels: str = "activity"  # activity (the paper's reading) or visible (the frame's own)
-    tokenizer: str = ""  # a tokenizer.json; empty = WordPiece trained on the training texts
+    tokenizer: str = ""  # a tokenizer.json; new = WordPiece of the training texts; empty = train.start_from's, else new
     vocab_size: int = 4096  # of the trained tokenizer, at most
     frames: int = 1  # F: the frame itself and F - 1 frames before it in its video
     frame_step: int = 1  # how many frames of the data set lie between two of them

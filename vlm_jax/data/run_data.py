@@ -28,7 +28,7 @@ from vlm_jax.data.timings import RowTimings
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.text.normalise import mirror
-from vlm_jax.text.tokenizer import Tokenizer
+from vlm_jax.text.tokenizer import NEW, Tokenizer
 
 
 @dataclass
@@ -160,7 +160,7 @@ class RunData:
         }
 
     def _own_tokenizer(self) -> Tokenizer:
-        if self.config.data.tokenizer:
+        if self.config.data.tokenizer not in ("", NEW):
             return Tokenizer.from_file(self.config.data.tokenizer)
         texts = self.train_texts()
         if self.config.augment.flip:

@@ -17,6 +17,8 @@ from vlm_jax.errors import UserError
 from vlm_jax.text.wordpiece import CONTINUATION, train_wordpiece
 
 PAD, UNKNOWN, CLS, SEP, MASK, NULL, EOS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[NULL]", "[EOS]"
+NEW = "new"
+"""`data.tokenizer`: one trained on the run's texts, whatever model the run starts from."""
 TASK_TOKENS = {task: f"[{task.upper()}]" for task in TASKS}
 SPECIALS = (PAD, UNKNOWN, CLS, SEP, MASK, NULL, START, END, EOS, *TASK_TOKENS.values())
 """In the order of their ids in a trained vocabulary; [PAD] is 0 everywhere."""

@@ -42,7 +42,7 @@ def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
 def open_data(config: Config, workdir: epath.Path, start: int | None) -> RunData:
     """The run's data; a resumed run keeps the tokenizer and the label names of its checkpoint, step `start`.
 
-    One that starts from a trained model (`train.start_from`) keeps its words, unless `data.tokenizer` names others.
+    One that starts from a trained model (`train.start_from`) keeps its words, unless `data.tokenizer` says others.
 
     Raises:
       UserError: the data are not those that the run was started with, or lack the labels that its tasks need.
