@@ -109,6 +109,17 @@ def test_what_is_written_is_what_the_study_reads(measured):
     assert result["simulator"].startswith("v1") and result["world"] == "simulated"
 
 
+def test_what_is_finished_is_not_measured_again(measured, monkeypatch):
+    result, out = measured
+    with monkeypatch.context() as patch:
+        patch.setattr(information, "_states", lambda *_: pytest.fail("measured again"))
+        assert measure(SHORT, SMALL, out, progress=False) == result
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        patch.setattr(information, "_states", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        measure(SHORT, dataclasses.replace(SMALL, seed=SMALL.seed + 1), out, progress=False)
+    (out.parent / f"{out.name}.states.jsonl").unlink()
+
+
 def test_cut_off_and_started_again_gives_the_same(measured, tmp_path, monkeypatch):
     result, _ = measured
     out, real, done = tmp_path / "i.json", information._sentence, []

@@ -68,6 +68,21 @@ def test_inputs_that_are_not_there(tmp_path):
         collect(["gs://bucket/a.png"], NONE)
 
 
+def test_videos_and_tables_are_told_what_to_become(tmp_path):
+    for name in ("case 07.mp4", "rows.csv"):
+        (tmp_path / name).write_bytes(b"x")
+    for given in (tmp_path, tmp_path / "case 07.mp4"):
+        with pytest.raises(UserError, match=r"case 07.mp4 is a video: .*ffmpeg -i 'case 07.mp4' -vf fps=5"):
+            collect([str(given)], NONE)
+    with pytest.raises(UserError, match="rows.csv is a table; give a .jsonl, one object a line with keys image"):
+        collect([str(tmp_path / "rows.csv")], NONE)
+    with (
+        pytest.raises(UserError, match=r"p.csv: predictions are JSON lines, not a table; give p.jsonl"),
+        json_lines(str(tmp_path / "p.csv")),
+    ):
+        pass
+
+
 def test_a_file_appears_whole_with_its_folders(tmp_path):
     out = tmp_path / "new" / "p.jsonl"
     with json_lines(str(out)) as write:
