@@ -157,7 +157,7 @@ class Benchmark:
                 settings = sets["balanced" if system == "balanced" else "plain"]
                 settings = settings | {"seed": str(seed), "train.tensorboard": "false", **dict(self.args.settings)}
                 folder = self.folder / f"{system}-{seed}"
-                jobs.append(partial(train_and_score, preset.format(ablation), folder, settings))
+                jobs.append(partial(_train, preset.format(ablation), folder, settings))
         on_shares(jobs, self.args.processes)
         return self.result(names, list(systems), data)
 
@@ -177,8 +177,9 @@ class Benchmark:
         rare = np.isin(labels, names)
         runs = {}
         for system in systems:
-            answers = [predictions(self.folder / f"{system}-{seed}") for seed in range(self.args.seeds)]
-            runs[system] = Samples.mean([one_run(rows, labels, rare) for rows in answers], system)
+            folders = [self.folder / f"{system}-{seed}" for seed in range(self.args.seeds)]
+            found = [one_run(predictions(f), predictions(f, "validation"), labels, rare) for f in folders]
+            runs[system] = Samples.mean(found, system)
         return {
             "world": data["plain"].info.world,
             "generator": data["plain"].info.generator,
@@ -188,6 +189,13 @@ class Benchmark:
             "settings": {"preset": self.args.preset, "seeds": self.args.seeds, **dict(self.args.settings)},
             "scores": score_table(runs),
         }
+
+
+def _train(preset: str, folder: Path, settings: dict[str, str]) -> None:
+    """Trains, and scores test and validation; what is finished is kept."""
+    train_and_score(preset, folder, settings)
+    if not (folder / "eval" / "validation" / "metrics.json").is_file():
+        vlm_jax("evaluate", "--workdir", str(folder), "--split", "validation", "--contexts", "gold")
 
 
 def parse() -> argparse.Namespace:
