@@ -15,8 +15,8 @@ COLUMNS = ("rare", "common", "macro", "rare_ap", "rare_best", "rare_expected")
 def one_run(rows: list[dict], validation: list[dict], labels: tuple[str, ...], rare: np.ndarray) -> Samples:
     """COLUMNS of one run: F1 of the rare and common landmarks and of all; of the rare ones what hangs on no choice of
     thresholds, average precision and the highest F1 that any threshold has on these very frames; and their F1 by
-    thresholds of the highest F1 that the recalibrated scores of validation themselves expect (Lipton et al. 2014), which
-    hang on its labels through two figures a class alone."""
+    thresholds of the highest F1 that the recalibrated scores of validation expect by themselves (Lipton et al. 2014),
+    which hang on its labels through two figures a class alone."""
     groups = Groups.build([row["procedure"] for row in rows if "landmarks" in row])
     score, truth, predicted, known = _answers(rows, labels)
     sums = groups.sums(counts_of(truth, predicted, known))  # [G, C, 4]
