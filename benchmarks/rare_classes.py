@@ -186,7 +186,11 @@ class Benchmark:
             "rarest": names,
             "share_of_activities": {name: self.shares(data, names, labels.index(name)) for name in names},
             "training_frames": self.frames,
-            "settings": {"preset": self.args.preset, "seeds": self.args.seeds, **dict(self.args.settings)},
+            "settings": {
+                "preset": f"{self.args.preset},recalibrated",
+                "seeds": self.args.seeds,
+                **dict(self.args.settings),
+            },
             "scores": score_table(runs),
         }
 

@@ -36,12 +36,14 @@ def one_run(rows: list[dict], validation: list[dict], labels: tuple[str, ...], r
 
 
 def best_f1(score: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """float[R, C]: the highest F1 of any threshold, in hindsight; `weights` float[R, U]."""
+    """float[R, C]: the highest F1 of any threshold, in hindsight; nan without a positive. `weights` float[R, U]."""
     found = []
     for s, t in zip(score.T, truth.T, strict=True):
         order = np.argsort(-s, kind="stable")
+        ends = np.flatnonzero(np.append(np.diff(s[order]) != 0, True))  # equal scores are on one side of any threshold
         w, hit = weights[:, order], weights[:, order] * t[order]
-        found.append((2 * hit.cumsum(1) / np.maximum(w.cumsum(1) + hit.sum(1, keepdims=True), 1e-9)).max(1))
+        f1 = 2 * hit.cumsum(1) / np.maximum(w.cumsum(1) + hit.sum(1, keepdims=True), 1e-9)
+        found.append(np.where(hit.any(1), f1[:, ends].max(1), np.nan))
     return np.stack(found, axis=1)
 
 

@@ -101,15 +101,16 @@ def test_two_at_the_same_directory_are_one_line(toy, tmp_path):
     open_dataset(toy.write(tmp_path / "d"))
 
 
-def test_a_disk_that_locks_no_directories_gets_a_file(toy, tmp_path, monkeypatch):
-    """As NFS does: flock of what is not open for writing is EBADF."""
+def test_on_a_network_disk_a_file_is_locked(toy, tmp_path, monkeypatch):
+    """There a directory's lock is of this machine alone, and only what is open for writing can be locked for others."""
     flock = files.fcntl.flock
 
     def nfs(handle, how):
-        if files.fcntl.fcntl(handle, files.fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-            raise OSError(errno.EBADF, "Bad file descriptor")
-        flock(handle, how)
+        if files.fcntl.fcntl(handle, files.fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+            flock(handle, how)
 
+    assert files.disk_kind(tmp_path) and files.disk_kind(tmp_path) not in files.NETWORK_DISKS
+    monkeypatch.setattr(files, "disk_kind", lambda _: "nfs4")
     monkeypatch.setattr(files.fcntl, "flock", nfs)
     with alone_in(tmp_path / "d"), pytest.raises(UserError, match="another process is writing"):
         toy.write(tmp_path / "d")

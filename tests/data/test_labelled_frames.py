@@ -71,6 +71,10 @@ def test_videos_seconds_and_a_report(clinic, toy, tmp_path):
             (clinic / "dora" / side / f"{i}.jpg").write_bytes(toy.jpeg(50 + i))
     rows = ["image,seconds,septum"]
     rows += [f"dora/{side}/{i}.jpg,{second},1" for side in ("left", "right") for i, second in ((0, "1.5"), (1, "0,5"))]
+    (clinic / "²").mkdir()
+    (clinic / "²" / "1.jpg").write_bytes(toy.jpeg(3))
+    rows[0] += ",description"
+    rows = [rows[0], *(f"{row},soft\x0bline" for row in rows[1:]), "²/1.jpg,0,1,"]
     (clinic / "labels.csv").write_text("\n".join(rows).replace("0,5", '"0,5"'))
     (clinic / "report.csv").write_text(
         "patient,video,sentence,keyword,from,to\n"
@@ -78,12 +82,18 @@ def test_videos_seconds_and_a_report(clinic, toy, tmp_path):
     )
     labelled_frames.build(clinic, tmp_path / "d", progress=False)
     dataset = open_dataset(tmp_path / "d")
-    assert [(p.id, p.patient) for p in dataset.tables.procedures] == [("dora/left", "dora"), ("dora/right", "dora")]
-    assert dataset.frames.pts_ms.tolist() == [500, 1500, 500, 1500]
+    patients = [(p.id, p.patient) for p in dataset.tables.procedures]
+    assert patients == [("dora/left", "dora"), ("dora/right", "dora"), ("²", "²")]
+    assert dataset.frames.pts_ms.tolist() == [500, 1500, 500, 1500, 0]
     assert dataset.frames.uid.tolist()[:2] == ["dora/left/1.jpg", "dora/left/0.jpg"]
     said = [(s.procedure, s.text, s.keyword, s.t0, s.t1) for s in dataset.tables.sentences]
     assert said[0] == ("dora/left", "Septum seen.", "inspect", 0, 2000) and said[1][2:] == (None, None, None)
     assert len(said) == 3 and dataset.info.keywords == ("inspect",)
+    # A patient of one video needs none named.
+    (clinic / "labels.csv").write_text("image,septum\ndora/left/0.jpg,1\nanna/0.jpg,1")
+    (clinic / "report.csv").write_text("patient,sentence\ndora,Septum seen.\nanna,Fine.\n")
+    labelled_frames.build(clinic, tmp_path / "one", progress=False)
+    assert [s.procedure for s in open_dataset(tmp_path / "one").tables.sentences] == ["anna", "dora/left"]
     assert cli.main(["data", "check", str(tmp_path / "d")]) == 0
 
 
@@ -100,6 +110,10 @@ def test_videos_seconds_and_a_report(clinic, toy, tmp_path):
         ("image,septum\nanna/77.jpg,1", "should name a file"),
         ("image,septum\nanna/../ben/0.jpg,1", "should name a file"),
         ("image,a\nanna/0.jpg,1\nanna/0.jpg,1", "line 3: the image of this row has a row already"),
+        ("image,a\nanna/0.jpg,1\n./anna//0.jpg,0", "line 3: the image of this row has a row already"),
+        (f"image,a\nanna/{'x' * 300},1", "line 2: `image` should name a file"),
+        ('image,a,description\nanna/0.jpg,1,"left\nanna/1.jpg,1,b', "line 3 is no CSV"),
+        ('image,a,description\nanna/0.jpg,1,"a" b"\nanna/1.jpg,1,b', "line 2 is no CSV"),
         ("image,seconds\nanna/0.jpg,soon", "`seconds` should be seconds"),
         ("image,seconds\nanna/0.jpg,1\nanna/1.jpg,", "some images of 'anna' have seconds and some have none"),
         ("image,seconds\nanna/0.jpg,1\nanna/1.jpg,1", "two images of 'anna' have the same seconds"),
@@ -118,6 +132,7 @@ def test_a_wrong_table_is_one_line(clinic, tmp_path, table, says):
     [
         ("patient,text\nanna,Seen.", "has no column `sentence`"),
         ("patient,sentence\ndora,Seen.", "line 2: labels.csv has no such patient"),
+        ('patient,sentence\nanna,"Seen.\nanna,Gone.', "is no CSV"),
         ("patient,sentence\nanna,", "line 2: `sentence` is empty"),
         ("patient,sentence,from,to\nanna,Seen.,3,2", "`to` being later, or neither"),
         ("patient,sentence,from,to\nanna,Seen.,3,", "`to` being later, or neither"),

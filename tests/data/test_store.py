@@ -332,9 +332,9 @@ def columns(change):
     [
         (lambda d: (d / "dataset.json").write_text("[]"), "format None"),
         (meta(lambda v: {"format": v["format"]}), "damaged (KeyError: 'info')"),
-        (meta(lambda v: v["info"].update(labels=5)), "labels is 5, expected tuple"),
+        (meta(lambda v: v["info"].update(labels=5)), "labels is int, expected tuple"),
         (meta(lambda v: v["shards"][0].pop("records") and None), "is damaged (KeyError: 'records')"),
-        (table("activities.jsonl", t0="soon"), "t0 is 'soon', expected int"),
+        (table("activities.jsonl", t0="soon"), "t0 is str, expected int"),
         (table("sentences.jsonl", text=None), "text is None, expected str"),
         (columns(lambda c: {k: v[:5] for k, v in c.items()}), "has 5 frames in its table, 12 in shards"),
         (columns(lambda c: {"video": c["video"][:3]}), "video is not of 12 frames"),

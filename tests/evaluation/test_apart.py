@@ -8,7 +8,7 @@ import pytest
 
 from vlm_jax.data.run_data import RunData
 from vlm_jax.errors import UserError
-from vlm_jax.evaluation.apart import check_apart, simulations
+from vlm_jax.evaluation.apart import check_apart, ids_of, namesakes, simulations
 from vlm_jax.evaluation.run import _strangers
 
 
@@ -36,6 +36,18 @@ def test_simulations_of_one_seed_are_one_another_s_training_data(run_data, monke
         check_apart(of_world(run_data, "simulated, stress", 1), "all", meta)
         check_apart(of_world(run_data, "simulated", 0), "test", meta)  # the same data: their groups tell
     assert simulations(of_world(run_data, "real", 0), next(iter(run_data.sources))) == []
+
+
+def test_groups_of_the_same_names_in_another_source_are_named(run_data):
+    source = next(iter(run_data.sources))
+    groups = ids_of(run_data, "test", {})[source]
+    sources = {"older_folder": {"groups": {"train": groups[:1], "validation": ["nobody"]}}}
+    for meta in ({"sources": sources}, {"inherited": [sources]}):
+        (line,) = (said for said in namesakes(run_data, "test", meta) if said.startswith(f"{source}: "))
+        assert f"{groups[0]} (older_folder). If they are the same people" in line and "nobody" not in line
+        assert namesakes(run_data, "train", meta) == []
+    together = {name: {"groups": {"train": groups}} for name in run_data.sources}
+    assert namesakes(run_data, "test", {"sources": together}) == [], "of one run: check_apart's"
 
 
 def test_labels_of_another_source_are_explained(run_data):

@@ -16,9 +16,12 @@ from vlm_jax.contract import DatasetInfo, ProcedureBundle
 from vlm_jax.data.store import write_dataset
 from vlm_jax.errors import UserError
 from vlm_jax.evaluation.apart import check_apart
+from vlm_jax.study.systems import started_from
+from vlm_jax.training.inspection import sizes
 from vlm_jax.training.provenance import describe_sources
 from vlm_jax.training.run import Run, set_up, train_item
 from vlm_jax.weights.export import write_export
+from vlm_jax.weights.fit import match_rows
 from vlm_jax.weights.vocabulary import tokens_of
 from vlm_jax.weights.whole import match_labels
 
@@ -125,8 +128,10 @@ def test_a_whole_model_with_new_words(toy_config, clinic_path, tmp_path, capsys)
         ([("train.start_from", "{nowhere}")], "nowhere does not exist; give the work directory of a run"),
         (
             [("model.decoder.layers", "2")],
-            "of other sizes (model.decoder.layers is 2 here and 1 there): take its preset",
+            "another model (model.decoder.layers is 2 here and 1 there): take its preset",
         ),
+        ([("model.fusion", "pooled")], "model.fusion is pooled here and cross_attention there"),
+        ([("data.frames", "2")], "data.frames is 2 here and 1 there"),
         ([("model.image_encoder.patch", "16")], "model.image_encoder.patch is 16 here and 8 there"),
     ],
 )
@@ -139,11 +144,32 @@ def test_a_whole_model_that_does_not_fit_is_one_line(toy_config, tmp_path, setti
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_what_is_said_of_a_whole_model(toy_config, tmp_path, capsys):
+    first = toy_config(spec="configs/vlm.py:micro,learned_weights,landmark_tokens")
+    save(set_up(first, epath.Path(tmp_path / "first")))
+    capsys.readouterr()
+    mean = ("model.image_encoder.mean", "0.5,0.5,0.5")
+    config = toy_config(
+        ("train.start_from", str(tmp_path / "first")), mean, spec="configs/vlm.py:micro,learned_weights"
+    )
+    assert sizes(config)[1] == sizes(first)[1] and started_from(config) == "all: first"
+    set_up(config, epath.Path(tmp_path / "second")).store.close()
+    said = capsys.readouterr().err
+    assert "landmark_tokens of it has no place here" in said and "task_log_variance" not in said
+    assert "its images were normalised otherwise: --config.model.image_encoder.mean=0." in said
+
+
 def test_a_whole_model_of_another_system_is_refused(toy_config, tmp_path):
     save(set_up(toy_config(labels=True), epath.Path(tmp_path / "first")))
     config = toy_config(("train.start_from", str(tmp_path / "first")), spec="configs/baselines/landmark_cnn.py:tiny")
     with pytest.raises(UserError, match="is of system vlm, this run of landmark_cnn: both must be vlm"):
         set_up(config, epath.Path(tmp_path / "second"))
+
+
+def test_words_of_something_else_are_refused():
+    tokens, table = [f"new {i}" for i in range(20)], np.zeros((5, 3), np.float32)
+    with pytest.raises(UserError, match=r"train.start_from: RUN knows 1 of .* 20 tokens.*; leave data.tokenizer out"):
+        match_rows(table, ["new 0", "a", "b", "c", "d"], 20, tokens, "train.start_from: RUN")
 
 
 def test_labels_are_the_same_by_source_and_name_else_by_name():

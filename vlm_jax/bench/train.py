@@ -19,6 +19,7 @@ from vlm_jax.config.schema import Config
 from vlm_jax.data.run_data import RunData
 from vlm_jax.errors import UserError
 from vlm_jax.models.build import resolve_dtype
+from vlm_jax.training.provenance import open_fresh
 
 FROM_FILES = f"{OURS}, from files"
 CHUNK = 5
@@ -67,7 +68,7 @@ def measure(config: Config, *, steps: int, warmup: int, peers: list[str], forwar
 
 
 def _open_data(config: Config) -> RunData:
-    data = RunData.open(config)
+    data = open_fresh(config)
     if len(data.labels.names) != DEFAULT_LANDMARKS:
         raise UserError(
             f"bench times a model of {DEFAULT_LANDMARKS} landmarks, and data.path has {len(data.labels.names)}: give "

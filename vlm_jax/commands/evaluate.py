@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_jax.checkpoint.work_directory import work_directory
     from vlm_jax.decoding.system import System
     from vlm_jax.errors import UserError
-    from vlm_jax.evaluation.apart import check_apart
+    from vlm_jax.evaluation.apart import check_apart, namesakes
     from vlm_jax.evaluation.run import evaluate
     from vlm_jax.evaluation.table import table
 
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     data = _data(system, args.data, whole)
     reference = _reference(system, data) if whole else data
     check_apart(data, args.split, system.meta)
+    data.notices += namesakes(data, args.split, system.meta)
     for notice in data.notices:
         print(notice, file=sys.stderr)
     contexts = args.contexts.split(",") if args.contexts else None

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -164,33 +165,46 @@ def alone_in(directory: Path) -> Iterator[None]:
 
 
 LOCK = ".lock"
+NETWORK_DISKS = ("nfs", "nfs4", "cifs", "smb3", "beegfs", "lustre", "gpfs", "ceph", "glusterfs", "fuse.glusterfs", "9p")
 
 
 def hold(directory: Path) -> int | None:
     """A handle that holds a directory against other processes until it is closed; None where the disk has no locks.
 
     An advisory lock (flock) of the directory itself: nothing is written, nothing is left behind by a process that is
-    killed. NFS locks only what is open for writing, which no directory can be: there it is a file `.lock` in it.
+    killed. A network disk locks directories on each machine by itself, if at all: there it is a file `.lock` in it.
 
     Raises:
       BlockingIOError: another process holds it.
       OSError: there is no such directory.
     """
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    for _ in range(2):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            os.close(handle)
-            raise
-        except OSError as error:
-            os.close(handle)
-            if error.errno != errno.EBADF:
-                return None
+    if disk_kind(directory) in NETWORK_DISKS:
+        os.close(handle)
         handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    os.close(handle)
-    return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    except OSError:  # a disk without locks
+        os.close(handle)
+        return None
+    return handle
+
+
+def disk_kind(path: Path) -> str:
+    """The kind of the file system that a path lies on, as the table of mounts calls it; "" where there is none."""
+    found, longest = "", -1
+    place = os.path.realpath(path)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+            mount, _, after = line.partition(" - ")
+            point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), mount.split(" ")[4])
+            inside = place == point or place.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= longest:  # of two at one place the later hides the earlier
+                found, longest = after.split(" ")[0], len(point)
+    return found
 
 
 def sync_directory(directory: Path) -> None:

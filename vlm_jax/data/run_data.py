@@ -103,7 +103,8 @@ class RunData:
             data.tokenizer = data._own_tokenizer()
         if unit == "joined":
             data.notices += untaught(parts, splits, config.tasks) if labels is None else ()
-            data.notices += cut_texts(data.tokenizer, data.train_texts(), config.data)
+            foreign = labels is None and (tokenizer is not None or config.data.tokenizer not in ("", NEW))
+            data.notices += cut_texts(data.tokenizer, data.train_texts(), config.data, foreign=foreign)
         return data
 
     # --- What there is -----------------------------------------------------------------------------------------------

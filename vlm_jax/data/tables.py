@@ -52,7 +52,8 @@ def check_types(row: Any) -> None:
     for name, accepted in _accepted(type(row)).items():
         if not isinstance(value := getattr(row, name), accepted):
             expected = " or ".join(kind.__name__.replace("NoneType", "None") for kind in accepted)
-            raise UserError(f"{type(row).__name__.lower()} row: {name} is {value!r}, expected {expected}")
+            found = type(value).__name__.replace("NoneType", "None")  # not the value: it may be text of a patient
+            raise UserError(f"{type(row).__name__.lower()} row: {name} is {found}, expected {expected}")
 
 
 @functools.cache

@@ -58,8 +58,12 @@ def train_descriptions(parts: Sequence[SourceRecords], splits: Sequence[SourceSp
     return sorted(text for text in found if text)
 
 
-def cut_texts(tokenizer: Tokenizer, texts: Sequence[str], data: DataConfig) -> list[str]:
-    """One line where training texts are longer than a target may be: their ends would be neither learned nor said."""
+def cut_texts(tokenizer: Tokenizer, texts: Sequence[str], data: DataConfig, *, foreign: bool = False) -> list[str]:
+    """One line where training texts are longer than a target may be: their ends would be neither learned nor said.
+
+    Args:
+      foreign: the tokenizer was learned from other texts, and another could be.
+    """
     room = data.target_length - 2  # the task token and [EOS]
     lengths = [len(tokenizer.encode(text)) for text in texts]
     long = sum(length > room for length in lengths)
@@ -71,7 +75,7 @@ def cut_texts(tokenizer: Tokenizer, texts: Sequence[str], data: DataConfig) -> l
     )
     words = sum(len(text.split()) for text in texts)
     # Descriptions and notes took 1.4 to 2.0 pieces a word by a tokenizer of their own, 2.8 to 4.7 by another's.
-    spelt = sum(lengths) > 2.5 * max(words, 1)
+    spelt = foreign and sum(lengths) > 2.5 * max(words, 1)
     return [
         f"{said}. The tokenizer spells their words: --config.data.tokenizer=new learns one of them" if spelt else said
     ]

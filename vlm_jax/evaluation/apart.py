@@ -68,6 +68,36 @@ def check_apart(data: RunData, split: str, meta: Mapping[str, Any]) -> None:
         _refuse_shared(data, split, sources, "a run that the checkpoint started from was", _ITS_START)
 
 
+def namesakes(data: RunData, split: str, meta: Mapping[str, Any]) -> list[str]:
+    """A line where groups go by names that were learned from in a source of another name, and not beside this one.
+
+    Names of patients are often `p01` everywhere, so nothing is refused; but a folder that was built anew under another
+    name is another source, too.
+    """
+    if split in USED:
+        return []
+    own, inherited = meta.get("sources", {}), tuple(meta.get("inherited", ()))
+    found = []
+    for source, groups in ids_of(data, split, {}).items():
+        others = {
+            (group, name)
+            for sources in (inherited if source in own else (own, *inherited))
+            for name, about in sources.items()
+            if name != source
+            for ids in about.get("groups", {}).values()
+            for group in ids
+        }
+        shared = sorted((group, name) for group, name in others if group in set(groups))
+        if shared:
+            more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
+            names = ", ".join(f"{group} ({name})" for group, name in shared[:_SHOWN])
+            found.append(
+                f"{source}: groups of the same names were trained on in another source: {names}{more}. If they are the "
+                "same people, these scores are optimistic"
+            )
+    return found
+
+
 def _refuse_same_draws(data: RunData, sources: Mapping[str, Mapping[str, Any]]) -> None:
     """Simulations of one seed share their operations, and most of their images, whatever their world."""
     for source in data.sources:

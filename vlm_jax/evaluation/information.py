@@ -9,6 +9,7 @@ Each part at each state has a random stream of its own: parts may be measured ap
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -37,6 +38,8 @@ PARTS = ("labels", "describe", "anticipate", "report")
 """What can be measured apart; `labels` and `report` take minutes, the others hours."""
 Stream = Callable[[str], np.random.Generator]
 """Part -> its random numbers at a state."""
+MEASUREMENT = 1
+"""Another number where what is measured of the same settings has changed: what was finished before is measured anew."""
 PER_PLAN = 10
 """States of each kind that are taken from one procedure."""
 FIRST = 500_000
@@ -85,12 +88,14 @@ def measure(
     if path.is_dir() or not path.name:
         raise UserError(f"--out {out} is a folder: give a file, as in --out {path / 'information.json'}")
     head = {
+        "measurement": MEASUREMENT,
         "simulator": dataset_info(config).simulator,
         "settings": {**asdict(settings), "parts": list(settings.parts)},
     }
     with disk_faults(path.parent, again="run the same command again; finished states are kept"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file() and _is_of(path, head | {"config": config.to_json()}):
+            print(f"{path} is of these settings: kept", file=sys.stderr)
             return json.loads(path.read_bytes())
         lines = path.with_name(path.name + ".states.jsonl")
         done = _resume(lines, head)

@@ -135,7 +135,9 @@ def check_settings(study: StudyConfig) -> None:
 def started_from(config: Config) -> str:
     """`random`, or the weights that some part of the model was started from; `counts` where nothing is trained."""
     parts = [key for key in leaves() if key.startswith("model.") and key.endswith(".init") and get(config, key)]
-    found = [f"{key.split('.')[1]}: {Path(get(config, key)).name}" for key in parts]
+    whole = config.train.start_from
+    found = [f"all: {Path(whole).name}"] if whole else []
+    found += [f"{key.split('.')[1]}: {Path(get(config, key)).name}" for key in parts]
     return ", ".join(found) or ("counts" if config.system in COUNTED else "random")
 
 

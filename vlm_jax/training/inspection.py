@@ -51,9 +51,9 @@ class Subject:
 def sizes(config: Config) -> tuple[int, int]:
     """(C, tokenizer size): from the data where a path is given, else the simulator's and `data.vocab_size`."""
     if config.data.path:
-        from vlm_jax.data.run_data import RunData
+        from vlm_jax.training.provenance import open_fresh
 
-        data = RunData.open(config)
+        data = open_fresh(config)
         return len(data.labels), data.tokenizer.size
     vocabulary = config.data.vocab_size
     return DEFAULT_LANDMARKS, min(vocabulary, config.model.vocab_size or vocabulary)

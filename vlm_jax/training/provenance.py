@@ -39,10 +39,19 @@ def describe_sources(data: RunData) -> dict[str, dict[str, Any]]:
     }
 
 
+def open_fresh(config: Config) -> RunData:
+    """The data of a run that begins, with the words of the model that it starts from, unless `data.tokenizer` is set.
+
+    Raises:
+      UserError: the data, or what `train.start_from` names, cannot be used.
+    """
+    before = read_whole(config)
+    words = before.meta.tokenizer if before is not None and not config.data.tokenizer else ""
+    return RunData.open(config, Tokenizer.from_json(words) if words else None)
+
+
 def open_data(config: Config, workdir: epath.Path, start: int | None) -> RunData:
     """The run's data; a resumed run keeps the tokenizer and the label names of its checkpoint, step `start`.
-
-    One that starts from a trained model (`train.start_from`) keeps its words, unless `data.tokenizer` says others.
 
     Raises:
       UserError: the data are not those that the run was started with, or lack the labels that its tasks need.
@@ -52,9 +61,7 @@ def open_data(config: Config, workdir: epath.Path, start: int | None) -> RunData
         data = RunData.open(config, Tokenizer.from_json(meta.tokenizer), LabelSpace(meta.labels))
         check_same_data(data, meta)
     else:
-        before = None if config.data.tokenizer else read_whole(config)
-        words = before.meta.tokenizer if before is not None else ""
-        data = RunData.open(config, Tokenizer.from_json(words) if words else None)
+        data = open_fresh(config)
     if "landmarks" in config.tasks and not len(data.labels):
         raise UserError(
             "no landmarks in data.path: use configs/vlm.py:PRESET,tasks=describe+anticipate+report "

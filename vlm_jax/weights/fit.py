@@ -92,9 +92,12 @@ def match_rows(
     found = np.array([ids.get(token, -1) for token in tokens])
     known = found >= 0
     if known.mean() < LEAST_SHARED:
+        key, _, directory = where.partition(": ")
+        imported = f"set --config.data.tokenizer={directory}/tokenizer.json, or choose other weights"
+        do = "leave data.tokenizer out, and its words are taken" if key == "train.start_from" else imported
         raise UserError(
             f"{where} knows {known.sum()} of this run's {len(tokens)} tokens: it has the vocabulary of something else; "
-            f"set --config.data.tokenizer={where.partition(': ')[2]}/tokenizer.json, or choose other weights"
+            f"{do}"
         )
     rows = np.zeros(n_rows, bool)
     rows[: len(tokens)] = known

@@ -88,12 +88,11 @@ def initialise(
     notices: list[str] = []
     learned_from: list[dict[str, Any]] = []
     if (whole := read_whole(config)) is not None:
-        directory = config.train.start_from
-        values, remarks = fit_whole(params, whole, tokens, labels, directory)
+        values, remarks = fit_whole(params, whole, config, tokens, labels)
         for part, v in values.items():
             params = {**params, part: _replace(params[part], v) if isinstance(v, dict) else _place(params[part], v)}
         label = f"step {whole.step} of a run of {whole.meta.config.name}"
-        notices.append("; ".join([f"{KEY}: all starts from {directory} ({label})", *remarks]))
+        notices.append("; ".join([f"{KEY}: all starts from {config.train.start_from} ({label})", *remarks]))
         learned_from += [whole.meta.sources, *whole.meta.inherited]
     for part in PARTS:
         directory = getattr(getattr(config.model, part, None), "init", "")

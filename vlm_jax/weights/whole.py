@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vlm_jax.checkpoint.store import Restored, restore_for_inference
+from vlm_jax.checkpoint.store import TRAINING_ONLY, Restored, restore_for_inference
+from vlm_jax.config.rules import get
 from vlm_jax.config.schema import Config
 from vlm_jax.errors import UserError
+from vlm_jax.parallel import distributed
 from vlm_jax.weights.export import is_export, read_export
 from vlm_jax.weights.fit import Value, fit_part, match_rows
 from vlm_jax.weights.tree import flatten
@@ -27,6 +29,8 @@ LABELLED = {"landmark_head": {"linear/kernel": -1, "linear/bias": -1}, "landmark
 SIZES = ("width", "layers", "heads", "mlp", "patch", "stem", "name", "width_factor", "epsilon", "token_types")
 """Settings of a part that shapes do not tell, or tell less plainly."""
 SECTIONS = ("image_encoder", "text_encoder", "backbone", "decoder")
+ALIKE = ("model.fusion", "model.no_image", "model.no_text", "data.frames")
+"""Other settings that make another model of the same parts, or of others."""
 
 
 def read_whole(config: Config) -> Restored | None:
@@ -48,7 +52,7 @@ def read_whole(config: Config) -> Restored | None:
             f"{KEY}: {directory} is of system {theirs.system}, this run of {config.system}: both must be vlm; parts of "
             "others are taken by model.<part>.init"
         )
-    differ = []
+    differ = [(key, get(config, key), get(theirs, key)) for key in ALIKE if get(config, key) != get(theirs, key)]
     for section in SECTIONS:
         ours, other = (dataclasses.asdict(getattr(c.model, section)) for c in (config, theirs))
         differ += [
@@ -56,37 +60,49 @@ def read_whole(config: Config) -> Restored | None:
         ]
     if differ:
         said = ", ".join(f"{key} is {a} here and {b} there" for key, a, b in differ[:4])
-        raise UserError(f"{KEY}: {directory} is a run of {theirs.name}, of other sizes ({said}): take its preset")
+        raise UserError(f"{KEY}: {directory} is a run of {theirs.name}, another model ({said}): take its preset")
+    steps = distributed.union([found.step])
+    if len(steps) > 1:
+        named = ", ".join(map(str, steps))
+        raise UserError(
+            f"{KEY}: {directory} is still being trained (processes read steps {named}): name one step's folder"
+        )
     return found
 
 
 def fit_whole(
-    params: Mapping[str, Any], source: Restored, tokens: Sequence[str], labels: Sequence[str], directory: str
+    params: Mapping[str, Any], source: Restored, config: Config, tokens: Sequence[str], labels: Sequence[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Values for what the source knows of a fresh tree, nested as it is, and remarks for the person.
 
     Args:
       params: {part: tree or array}.
-      source: the model to start from.
+      source: the model to start from, as `read_whole` gives it.
+      config: of the run.
       tokens: token of each id of the run's tokenizer.
       labels: scoped landmark names of the run, in the order of its columns.
-      directory: where the source lies, for messages.
 
     Raises:
       UserError: parameters of other shapes, or a vocabulary that cannot be matched.
     """
-    where = f"{KEY}: {directory}"
+    where = f"{KEY}: {config.train.start_from}"
     theirs = spellings(source.meta.tokenizer) if source.meta.tokenizer else None
     columns = match_labels(labels, source.meta.labels)
     values: dict[str, Any] = {}
     remarks: list[str] = []
-    for part, tree in params.items():
+    model = [part for part in params if part not in TRAINING_ONLY]
+    for part in model:
+        tree = params[part]
         if part not in source.params:
             remarks.append(f"{part} is not in it and starts at random")
         elif not isinstance(tree, Mapping):
             array = np.asarray(source.params[part])
-            words = part == "token_bias"
-            values[part] = match_rows(array, theirs, tree.shape[0], tokens, where)[0] if words else Value(array)
+            if part == "token_bias":
+                values[part] = match_rows(array, theirs, tree.shape[0], tokens, where)[0]
+            elif array.shape == tree.shape:
+                values[part] = Value(array)
+            else:
+                raise UserError(f"{where}: {part} is {list(array.shape)} in it and {list(tree.shape)} in this model")
         else:
             arrays = {name: np.asarray(v) for name, v in flatten(source.params[part]).items()}
             axes = LABELLED.get(part, {})
@@ -97,10 +113,21 @@ def fit_whole(
             found, said = fit_part(part, arrays, theirs, target, tokens, where)
             values[part] = found | labelled
             remarks += said
+    if left := sorted(source.params.keys() - set(model)):
+        remarks.append(f"{', '.join(left)} of it {'have' if len(left) > 1 else 'has'} no place here")
+    remarks += _normalisation(config, source.meta.config)
     new = [name for name, column in zip(labels, columns, strict=True) if column < 0]
     if new:
         remarks.append(f"new landmarks, which start at random: {', '.join(new)}")
     return values, remarks
+
+
+def _normalisation(config: Config, theirs: Config) -> list[str]:
+    """A remark where the source was trained on differently normalised images."""
+    keys = [f"model.{section}.{key}" for section in ("image_encoder", "backbone") for key in ("mean", "std")]
+    differ = [key for key in keys if not np.allclose(get(config, key), get(theirs, key))]
+    flags = " ".join(f"--config.{key}={','.join(f'{v:g}' for v in get(theirs, key))}" for key in differ)
+    return [f"its images were normalised otherwise: {flags} would normalise as it was trained"] if differ else []
 
 
 def match_labels(labels: Sequence[str], known: Sequence[str]) -> list[int]:

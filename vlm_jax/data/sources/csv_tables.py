@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class CsvTable:
 
         Raises:
           UserError: it is not UTF-8, a column is missing, repeated or has no name, a row is longer or shorter than the
-            head, or there is none. No message repeats a cell: it may be text of a patient.
+            head, a quote is not closed, or there is none. No message repeats a cell: it may be text of a patient.
         """
         where = f"'{path}'"
         try:
@@ -40,7 +41,9 @@ class CsvTable:
         except (OSError, UnicodeDecodeError):
             raise UserError(f"{where} can't be read: save the table as CSV UTF-8") from None
         head = text.partition("\n")[0]
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=";" if head.count(";") > head.count(",") else ",")
+        delimiter = ";" if head.count(";") > head.count(",") else ","
+        # Strict: a quote that is not closed would take the rows after it for its text.
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows, columns = [], None
         try:
             for cells in reader:
@@ -86,4 +89,4 @@ def seconds(text: str, where: str, column: str) -> int | None:
 
 def natural(name: str) -> list[tuple[int, int | str]]:
     """A key that puts 2.jpg before 10.jpg."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]

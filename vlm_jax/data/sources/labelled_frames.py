@@ -93,9 +93,9 @@ def read_labels(root: Path) -> tuple[tuple[str, ...], dict[str, list[Row]]]:
     videos: dict[str, list[Row]] = defaultdict(list)
     seen: set[str] = set()
     for number, row in table.rows:
-        image, where = row["image"], f"{table.where} line {number}"
-        parts = Path(image).parts
-        if len(parts) not in (2, 3) or ".." in parts or Path(image).is_absolute() or not (root / image).is_file():
+        where, parts = f"{table.where} line {number}", Path(row["image"]).parts
+        image = "/".join(parts)
+        if len(parts) not in (2, 3) or ".." in parts or Path(image).is_absolute() or not _is_file(root / image):
             raise UserError(f"{where}: `image` should name a file, PATIENT/NAME.jpg or PATIENT/VIDEO/NAME.jpg")
         if image in seen:
             raise UserError(f"{where}: the image of this row has a row already: keep one")
@@ -116,6 +116,13 @@ def read_labels(root: Path) -> tuple[tuple[str, ...], dict[str, list[Row]]]:
     return labels, {name: videos[name] for name in sorted(videos, key=natural)}
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name that a disk can have: a cell of another column, say
+        return False
+
+
 def read_report(root: Path, videos: dict[str, list[Row]]) -> dict[str, list[Sentence]]:
     """The sentences of each video, in the order of the table."""
     table = CsvTable.read(root / REPORT, needs=("patient", "sentence"))
@@ -124,9 +131,11 @@ def read_report(root: Path, videos: dict[str, list[Row]]) -> dict[str, list[Sent
         where = f"{table.where} line {number}"
         name = "/".join(part for part in (row["patient"], row.get("video", "")) if part)
         if name not in videos:
-            several = any(video.startswith(f"{name}/") for video in videos)
-            do = "name one of the patient's videos in a column `video`" if several else f"{LABELS} has no such patient"
-            raise UserError(f"{where}: {do}")
+            own = [video for video in videos if video.startswith(f"{name}/")]
+            if len(own) != 1:
+                do = "name one of the patient's videos in a column `video`" if own else f"{LABELS} has no such patient"
+                raise UserError(f"{where}: {do}")
+            name = own[0]
         if not row["sentence"]:
             raise UserError(f"{where}: `sentence` is empty: fill it in, or remove the row")
         t0, t1 = (seconds(row.get(column, ""), where, column) for column in ("from", "to"))
