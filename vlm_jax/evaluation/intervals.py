@@ -231,7 +231,7 @@ def _corrected(boot: np.ndarray, constants: tuple[float, float] | None) -> np.nd
     bias, acceleration = constants
     shifted = bias + ndtri((np.argsort(np.argsort(boot, kind="stable")) + 0.5) / len(boot))
     scale = 1 - acceleration * shifted
-    reached = np.divide(shifted, scale, out=np.sign(shifted) * np.inf, where=scale > 0)
+    reached = np.divide(shifted, scale, out=np.where(shifted > 0, np.inf, -np.inf), where=scale > 0)
     return np.quantile(boot, ndtr(bias + reached))
 
 
