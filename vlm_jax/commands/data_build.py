@@ -10,7 +10,8 @@ HELP = """Bring a public data set, or your own by an adapter, into the one form 
 
 A build that was cut off goes on where it stopped when the same command is run again.
 
-example:
+examples:
+  vlm-jax data build --source labelled_frames --input clinic --out data/clinic
   vlm-jax data build --source vocalfolds --input downloads/vocalfolds --out data/vocalfolds
 """
 
