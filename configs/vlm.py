@@ -155,6 +155,7 @@ def tiny_lite0() -> ConfigDict:
     config.name = "tiny_lite0"
     config.data.image_size = 96
     config.model.backbone.update(name="efficientnet_lite0", width_factor=1.0, init="weights/lite0", **LITE)
+    config.model.region_width = 64
     config.optim.freeze = "^backbone/"
     return config
 

@@ -218,6 +218,7 @@ class Record:
     activity: str | None = None
     sentence: str | None = None
     image: bytes | None = None
+    mask: bytes | None = None
     landmarks: tuple[Label, ...] | None = None
     visible: tuple[Label, ...] | None = None
     previous: str | None = None
@@ -244,6 +245,8 @@ class Batch:
       task_mask: bool[B, K]; True where the record carries this task.
       valid: bool[B]; False for a padded, broken or quarantined record, which keeps its slot.
       uid: int32[B]; row of the run's record table (-1 = padding).
+      regions: uint8[B, H, W]: 1 + the landmark's column at each pixel of the frame itself, 0 = none of them,
+        `NO_REGIONS` everywhere = not known. None where the run has no use for it (`model.region_width`).
     """
 
     image: jax.Array | np.ndarray
@@ -255,6 +258,10 @@ class Batch:
     task_mask: jax.Array | np.ndarray
     valid: jax.Array | np.ndarray
     uid: jax.Array | np.ndarray
+    regions: jax.Array | np.ndarray | None = None
+
+
+NO_REGIONS = 255
 
 
 @dataclass(frozen=True, slots=True)

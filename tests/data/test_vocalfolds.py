@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,10 @@ def test_larynx_rows(larynx, tmp_path):
     stored = dataset.read_image(0)
     assert stored == (larynx / "img/patient1/seq1/2.jpg").read_bytes()  # a JPEG stays as it is
     assert dataset.read_image(3).startswith(b"\xff\xd8")  # a PNG is encoded
+    assert dataset.info.extras == ("mask",)
+    mask = np.asarray(Image.open(io.BytesIO(dataset.read_frame(2).mask or b"")))
+    assert (mask == np.asarray(Image.open(larynx / "annot/patient1/seq1/0011.png"))).all()
+    assert [(mask == i + 1).mean() for i in range(6)] == dataset.frames.fractions[2].tolist()
 
 
 def test_one_per_cent_is_not_in_view(tmp_path):

@@ -48,8 +48,8 @@ def make_run(tmp_path):
 
 
 def test_frames_with_a_sentence_go_first_and_only_what_is_taken_is_read(make_run, monkeypatch):
-    read, seen = Dataset.read_image, []
-    monkeypatch.setattr(Dataset, "read_image", lambda self, i: seen.append(i) or read(self, i))
+    read, seen = Dataset.read_frame, []
+    monkeypatch.setattr(Dataset, "read_frame", lambda self, i: seen.append(i) or read(self, i))
     run = make_run("p0", "p2", "p4")
     path = write_examples(run, 2)
     rows = [json.loads(line) for line in path.read_text().splitlines()]

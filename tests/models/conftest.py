@@ -24,7 +24,9 @@ QUICK = {
 """Of compilation, not of the run: these models are compiled once and called twice."""
 
 
-def small_config(tasks: tuple[str, ...] | None = None, frames: int = 1, **model: Any) -> schema.Config:
+def small_config(
+    tasks: tuple[str, ...] | None = None, frames: int = 1, image_size: int = 16, **model: Any
+) -> schema.Config:
     base = schema.ModelConfig(
         image_encoder=schema.ImageEncoderConfig(width=24, layers=1, heads=2, mlp=40, patch=8),
         text_encoder=schema.TextEncoderConfig(width=16, layers=1, heads=2, mlp=24, positions=16),
@@ -33,19 +35,19 @@ def small_config(tasks: tuple[str, ...] | None = None, frames: int = 1, **model:
         vocab_size=56,
     )
     config = schema.Config(
-        data=schema.DataConfig(image_size=16, prompt_length=7, target_length=6, frames=frames),
+        data=schema.DataConfig(image_size=image_size, prompt_length=7, target_length=6, frames=frames),
         model=dataclasses.replace(base, **model),
     )
     return config if tasks is None else dataclasses.replace(config, tasks=tasks)
 
 
-def random_batch(seed: int = 0, size: int = 3, frames: int = 1) -> SimpleNamespace:
+def random_batch(seed: int = 0, size: int = 3, frames: int = 1, image_size: int = 16) -> SimpleNamespace:
     rng = np.random.default_rng(seed)
     prompt = rng.integers(1, N_TOKENS, (size, 4, 7), dtype=np.int32)
     prompt[0, :, 5:] = 0
     frame_mask = np.ones((size, frames), bool)
     return SimpleNamespace(
-        image=rng.integers(0, 256, (size, frames, 16, 16, 3), dtype=np.uint8),
+        image=rng.integers(0, 256, (size, frames, image_size, image_size, 3), dtype=np.uint8),
         frame_mask=frame_mask,
         prompt=prompt,
         target=rng.integers(1, N_TOKENS, (size, 4, 6), dtype=np.int32),
@@ -109,8 +111,8 @@ def make_small():
     """Small models by their configuration, each built once."""
     made: dict[schema.Config, Small] = {}
 
-    def make(tasks: tuple[str, ...] | None = None, frames: int = 1, **model: Any) -> Small:
-        config = small_config(tasks, frames, **model)
+    def make(tasks: tuple[str, ...] | None = None, frames: int = 1, image_size: int = 16, **model: Any) -> Small:
+        config = small_config(tasks, frames, image_size, **model)
         if config not in made:
             made[config] = Small(config)
         return made[config]

@@ -59,7 +59,7 @@ def test_every_parameter_is_matched_by_exactly_one_rule(preset):
 
 VARIANTS = (
     ("configs/vlm.py:tiny", {"model.image_encoder.width": "64"}),
-    ("configs/vlm.py:tiny", {"data.frames": "2", "model.condition_on_landmarks": "true"}),
+    ("configs/vlm.py:tiny", {"data.frames": "2", "model.condition_on_landmarks": "true", "model.region_width": "64"}),
     ("configs/baselines/landmark_cnn.py:tiny", {"model.backbone.name": "swin_t"}),
     ("configs/baselines/navigation_seq2seq.py:lstm,tiny", {}),
     ("configs/baselines/navigation_seq2seq.py:tiny", {"model.seq2seq.positions": "learned"}),

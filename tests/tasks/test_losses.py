@@ -13,8 +13,16 @@ import torch
 
 from vlm_jax.config.rules import CHOICES
 from vlm_jax.config.schema import LossConfig
+from vlm_jax.contract import NO_REGIONS
 from vlm_jax.models.products import MASKED_LOGIT
-from vlm_jax.tasks.losses import asymmetric_loss, class_balanced_weights, label_loss, smoothed_cross_entropy
+from vlm_jax.tasks.losses import (
+    asymmetric_loss,
+    class_balanced_weights,
+    label_loss,
+    region_loss,
+    region_shares,
+    smoothed_cross_entropy,
+)
 
 TOLERANCE = 1e-5
 
@@ -140,3 +148,17 @@ def test_every_loss_name_of_the_schema_is_built(labelled):
     assert len(results) >= 4
     for one, other in itertools.combinations(results, 2):
         assert not np.allclose(results[one], results[other]), (one, other)
+
+
+def test_region_shares_and_loss_equal_torch():
+    rng = np.random.default_rng(0)
+    regions = rng.integers(0, 5, (3, 12, 8)).astype(np.uint8)
+    regions[1] = NO_REGIONS
+    logits = rng.normal(0, 3, (3, 3, 4, 4)).astype(np.float32)
+    shares, known = region_shares(jnp.asarray(regions), logits.shape)
+    each = torch.stack([torch.tensor(regions == i + 1).float() for i in range(4)], 1)
+    expected = torch.nn.functional.avg_pool2d(each, (4, 2)).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(shares, expected, atol=TOLERANCE)
+    assert known.tolist() == [True, False, True]
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(logits), expected, reduction="none")
+    np.testing.assert_allclose(region_loss(jnp.asarray(logits), shares), entropy.mean((1, 2)), atol=TOLERANCE)

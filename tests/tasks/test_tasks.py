@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vlm_jax.config.schema import LossConfig
-from vlm_jax.contract import END, START, TASKS, Batch, Record
+from vlm_jax.contract import END, NO_REGIONS, START, TASKS, Batch, Record
 from vlm_jax.tasks import TASK_TABLE, LossContext, loss
 
 B, C, T, V = 4, 3, 6, 11
@@ -32,6 +32,7 @@ def batch() -> Batch:
         task_mask=np.ones((B, len(TASKS)), bool),
         valid=np.ones(B, bool),
         uid=np.arange(B, dtype=np.int32),
+        regions=rng.integers(0, C + 1, (B, 4, 4)).astype(np.uint8),
     )
 
 
@@ -41,6 +42,7 @@ def outputs() -> SimpleNamespace:
     return SimpleNamespace(
         landmark_logits=jnp.asarray(rng.normal(size=(B, C)), jnp.float32),
         token_logits=jnp.asarray(rng.normal(size=(B, 2, T - 1, V)), jnp.float32),
+        region_logits=jnp.asarray(rng.normal(size=(B, 2, 2, C)), jnp.float32),
     )
 
 
@@ -56,9 +58,7 @@ def test_masked_rows_do_not_count(batch, outputs, name):
         half_batch = dataclasses.replace(
             batch, **{f.name: getattr(batch, f.name)[:2] for f in dataclasses.fields(batch)}
         )
-        half_outputs = SimpleNamespace(
-            landmark_logits=outputs.landmark_logits[:2], token_logits=outputs.token_logits[:2]
-        )
+        half_outputs = SimpleNamespace(**{name: value[:2] for name, value in vars(outputs).items()})
         expected, _ = loss(task, half_outputs, half_batch, CONTEXT)
         np.testing.assert_allclose(part, expected, rtol=1e-6)
         assert abs(float(part) - float(full)) > 1e-6
@@ -142,3 +142,22 @@ def test_a_task_reads_its_fields_and_no_other(name):
     bare = dataclasses.replace(whole, **others)
     assert (task.prompt(bare), task.target(bare), task.carried(bare)) == (task.prompt(whole), task.target(whole), True)
     assert not task.carried(dataclasses.replace(whole, **{task.fields[-1]: None}))
+
+
+def test_places_are_asked_where_there_is_a_mask_and_a_label(batch, outputs):
+    task = TASK_TABLE["landmarks"]
+    plain = dataclasses.replace(batch, regions=None)
+    labels, _ = loss(task, outputs, plain, CONTEXT)
+    whole, state = loss(task, outputs, batch, CONTEXT)
+    places = state["regions"][0] / state["regions"][1]
+    np.testing.assert_allclose(whole, labels + places, rtol=1e-6)  # as many labels as places' landmarks
+    heavy = dataclasses.replace(CONTEXT, config=LossConfig(regions_weight=3.0))
+    np.testing.assert_allclose(loss(task, outputs, batch, heavy)[0], labels + 3 * places, rtol=1e-6)
+    regions, unknown = batch.regions.copy(), batch.landmarks_mask.copy()
+    regions[1], unknown[:, 2] = NO_REGIONS, False
+    _, fewer = loss(task, outputs, dataclasses.replace(batch, regions=regions, landmarks_mask=unknown), CONTEXT)
+    assert fewer["regions"][1] == (B - 1) * (C - 1)
+    other = regions.copy()
+    other[other == 3] = 0  # the third landmark is not asked
+    _, same = loss(task, outputs, dataclasses.replace(batch, regions=other, landmarks_mask=unknown), CONTEXT)
+    assert same["regions"] == fewer["regions"] != state["regions"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -56,6 +57,31 @@ def make_bundle(name: str) -> ProcedureBundle:
 @pytest.fixture(scope="session")
 def toy_bundle():
     return make_bundle
+
+
+def _png(landmarks: tuple[int, ...]) -> bytes:
+    """The mask of `_jpeg`'s bars."""
+    mask = np.zeros((32, 32), np.uint8)
+    for place, present in enumerate(landmarks):
+        mask[4:28, 10 * place + 2 : 10 * place + 10] = present * (place + 1)
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return file.getvalue()
+
+
+def masked_bundle(name: str) -> ProcedureBundle:
+    """As `make_bundle`, with masks."""
+    bundle = make_bundle(name)
+    frames = [dataclasses.replace(frame, mask=_png(frame.visible)) for frame in bundle.frames]
+    return dataclasses.replace(bundle, frames=frames)
+
+
+@pytest.fixture(scope="session")
+def masked_path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("masked") / "data"
+    info = DatasetInfo("toy", "simulated", LABELS, keywords=("note",), generator={"name": "toy"}, extras=("mask",))
+    write_dataset(path, info, PROCEDURES, masked_bundle, progress=False)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -22,13 +22,13 @@ DELAY = float(os.environ.get("PLANT_SECONDS", "0.1"))
 
 def slow_disk() -> None:
     """A delay before every image, as a busy network disk has it."""
-    read = store.Dataset.read_image
+    read = store.Dataset.read_frame
 
     def late(self, i):
         time.sleep(DELAY)
         return read(self, i)
 
-    store.Dataset.read_image = late
+    store.Dataset.read_frame = late
 
 
 def slow_decode() -> None:

@@ -124,7 +124,7 @@ def test_logit_adjustment_is_the_softmax_of_two_logits():
         context = LossContext(LossConfig(logit_adjustment=strength), (), n_tokens=1, prior_log_odds=odds)
         batch = SimpleNamespace(landmarks=labels, landmarks_mask=np.ones((2, 2), bool), valid=np.ones(2, bool),
                                 task_mask=np.ones((2, 1), bool))  # fmt: skip
-        outputs = SimpleNamespace(landmark_logits=jnp.asarray(logits))
+        outputs = SimpleNamespace(landmark_logits=jnp.asarray(logits), region_logits=None)
         total, state = Landmarks().loss_sum(outputs, batch, context)  # type: ignore[arg-type]
         assert np.allclose(total, expected.sum().item(), atol=1e-5) == changes
         assert state["accuracy"] == (right, 4), "of what the model answers, which is not adjusted"

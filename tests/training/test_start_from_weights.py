@@ -81,7 +81,8 @@ def clinic_path(tmp_path_factory, toy_bundle):
 @pytest.mark.parametrize("exported", [False, True])
 def test_a_run_starts_from_a_whole_model_on_other_data(toy_config, clinic_path, tmp_path, capsys, exported):
     first, second = tmp_path / "first", epath.Path(tmp_path / "second")
-    theirs = save(set_up(toy_config(("seed", "1")), epath.Path(first)))
+    places = ("model.region_width", "8")
+    theirs = save(set_up(toy_config(("seed", "1"), places), epath.Path(first)))
     start = first
     if exported:
         start = tmp_path / "export"
@@ -89,17 +90,19 @@ def test_a_run_starts_from_a_whole_model_on_other_data(toy_config, clinic_path, 
         write_export(whole.params, whole.meta, whole.step, start)
     capsys.readouterr()
     clinic = [("data.path", str(clinic_path)), ("train.start_from", str(start)), ("data.vocab_size", "300")]
-    run = set_up(toy_config(*clinic), second)
+    run = set_up(toy_config(*clinic, places), second)
     said = capsys.readouterr().err
     assert f"train.start_from: all starts from {start} (step 1 of a run of micro)" in said
     assert "new landmarks, which start at random: clinic/violet" in said and "0 of 140 vocabulary rows are new" in said
     ours = jax.device_get(run.state.params)
-    head = {name: tree.pop("landmark_head") for name, tree in (("ours", ours), ("theirs", theirs))}
+    labelled = [tree["landmark_head"].pop("linear")["kernel"] for tree in (ours, theirs)]
+    regions = [tree["region_head"].pop("linear")["kernel"] for tree in (ours, theirs)]
+    votes = [tree.pop("region_vote") for tree in (ours, theirs)]
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    jax.tree.map(np.testing.assert_array_equal, head["ours"]["norm"], head["theirs"]["norm"])
-    kernels = [head[name]["linear"]["kernel"] for name in ("ours", "theirs")]
-    np.testing.assert_array_equal(kernels[0][:, :2], kernels[1][:, [2, 0]])  # blue, red
-    assert not np.isin(kernels[0][:, 2], kernels[1]).any()
+    for mine, source in (labelled, regions, votes):
+        np.testing.assert_array_equal(mine[..., :2], source[..., [2, 0]])  # blue, red
+    for mine, source in (labelled, regions):
+        assert not np.isin(mine[:, 2], source).any()
     assert run.inherited[0]["toy"]["groups"]["train"]
     run.store.close()
 

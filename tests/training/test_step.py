@@ -64,7 +64,7 @@ def plain(toy_config, tmp_path_factory):
     """(parameters before, after, what was measured) of 30 steps with the plain loss."""
     run = _run(toy_config(("train.steps", "30"), ("optim.lr", "0.01")), tmp_path_factory.mktemp("plain"))
     before = _flat(jax.device_get(run.state.params))
-    state, history = _steps(run, 30)
+    state, history = _steps(run, 60)
     return before, _flat(state.params), history
 
 
@@ -142,3 +142,17 @@ def test_one_task_alone_trains(toy_config, tmp_path):
     """Landmarks alone: many a test's run."""
     _, history = _steps(_run(toy_config(spec="configs/vlm.py:micro,tasks=report"), tmp_path), 1)
     assert set(history[0]) >= {"loss", "loss/report"} and not {"loss/describe", "loss/landmarks"} & set(history[0])
+
+
+def test_places_are_learned_from_masks(toy_config, masked_path, tmp_path):
+    """The bars of the toy images lie where their masks say, whatever the warp; without a mask nothing is asked."""
+    places = (("model.region_width", "16"), ("optim.lr", "0.003"), ("optim.warmup_steps", "0"), ("train.steps", "60"))
+    run = _run(toy_config(("data.path", str(masked_path)), *places, labels=True), tmp_path / "masks")
+    batch = next(run.data.train_batches())
+    assert batch.regions is not None and set(np.unique(batch.regions)) == {0, 1, 2, 3}
+    state, history = _steps(run, 60)
+    errors = [row["area_error/landmarks"] for row in history]
+    assert np.mean(errors[-5:]) < 0.05 < 0.07 < np.mean(errors[:5]), "a bar is 0.19 of the image, or not there"
+    assert np.abs(np.asarray(state.params["region_vote"]) - 1).max() > 1e-3, "the labels move the votes"
+    _, unasked = _steps(_run(toy_config(*places, labels=True), tmp_path / "none"), 1)
+    assert unasked[0]["regions/landmarks"] == 0 and unasked[0]["loss/landmarks"] > 0

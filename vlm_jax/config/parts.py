@@ -19,6 +19,12 @@ PARTS: dict[str, tuple[str, ...]] = {
 SIZED = (*_VLM, "gpt", "seq2seq")
 
 
+def asks_for_places(config: Config) -> bool:
+    """Whether training looks at masks: the model marks landmarks' places, and learns landmarks from an image."""
+    model = config.model
+    return config.system == "vlm" and model.region_width > 0 and "landmarks" in config.tasks and not model.no_image
+
+
 def concerns(config: Config, *keys: str) -> bool:
     """Whether all of these settings are of parts that the system has; settings outside `SIZED` always are."""
     has = PARTS.get(config.system, SIZED)

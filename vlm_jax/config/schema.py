@@ -143,6 +143,7 @@ class ModelConfig:
     fusion: str = "cross_attention"  # cross_attention, concat (ablation no_cross_attention), pooled or separate
     fusion_heads: int = 12  # of the two cross-attention sublayers
     condition_on_landmarks: bool = False  # the decoder of describe also sees the predicted landmarks
+    region_width: int = 0  # of the head that finds each landmark's places in finer maps and adds up its area; 0 = none
     head_bias: float = 0.0  # with which the landmark head starts (EndoViT: -2, few labels are positive)
     no_image: bool = False  # ablation: one learned null embedding in place of the image
     no_text: bool = False  # ablation: one learned null embedding in place of every prompt
@@ -166,6 +167,7 @@ class LossConfig:
     class_balanced_beta: float = 0.9999  # effective number of samples (Cui et al. 2019)
     label_smoothing: float = 0.1  # share of a token's target that is spread over the vocabulary
     weighting: str = "fixed"  # fixed, or learned (log-variance; Kendall et al. 2018)
+    regions_weight: float = 1.0  # of landmarks' places (model.region_width) beside their labels, where there are masks
     landmarks_weight: float = 1.0  # of the task in the sum of the losses
     describe_weight: float = 1.0  # likewise
     anticipate_weight: float = 1.0  # likewise

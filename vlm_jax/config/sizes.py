@@ -48,6 +48,11 @@ def backbone_rules(config: Config) -> Iterator[str]:
         elif image.patch != BACKBONE_STRIDE:
             key = "model.image_encoder.patch"
             yield f"config key {key!r} must be {BACKBONE_STRIDE} with stem=backbone, got {image.patch}"
+    if config.model.region_width:
+        if config.system != "vlm":
+            yield f"config key 'model.region_width' is not for {config.system}; set it to 0"
+        elif image.stem == "backbone" and backbone.name == "swin_t":
+            yield "config key 'model.region_width' needs maps finer than the last, which swin_t does not hand out here"
     stages = 7 if backbone.name == "efficientnet_lite0" else 4
     depths = backbone.depths
     if depths and (len(depths) != stages or min(depths) < 1):

@@ -102,6 +102,21 @@ def augment(key: jax.Array, images: jax.Array, config: AugmentConfig) -> jax.Arr
     return images
 
 
+def augment_regions(key: jax.Array, regions: jax.Array, config: AugmentConfig) -> jax.Array:
+    """uint8[B, H, W], `Batch.regions`, turned, zoomed and shifted as `augment` does the images with the same key.
+
+    Each pixel takes the nearest one's landmark; what comes in from outside repeats the edge, as in the images.
+    """
+    if not (config.rotate or config.scale or config.translate):
+        return regions
+    draws = jax.random.uniform(key, (regions.shape[0], 8), minval=-1.0, maxval=1.0)
+    x, y = _sources(regions.shape[1:], draws[:, :4], config)
+    b, height, width = regions.shape
+    place = jnp.round(y).astype(jnp.int32) * width + jnp.round(x).astype(jnp.int32)
+    found = jnp.take_along_axis(regions.reshape(b, -1), place.reshape(b, -1), axis=1, mode="clip")
+    return found.reshape(regions.shape)
+
+
 def _crop(key: jax.Array, images: jax.Array, least: float) -> jax.Array:
     """Random resized crop (Szegedy et al. 2015): a box of `least` to 1 of the area and 3/4 to 4/3 wide, made full size.
 
@@ -125,7 +140,12 @@ def _crop(key: jax.Array, images: jax.Array, least: float) -> jax.Array:
 
 def _warp(images: jax.Array, draws: jax.Array, config: AugmentConfig) -> jax.Array:
     """Bilinear gather from rotated, scaled, shifted coordinates; draws f32[B, 4] in [-1, 1]."""
-    _, _, height, width, _ = images.shape
+    return _sample(images, *_sources(images.shape[2:4], draws, config))
+
+
+def _sources(size: tuple[int, ...], draws: jax.Array, config: AugmentConfig) -> tuple[jax.Array, jax.Array]:
+    """Columns and rows, f32[B, H, W] inside an image of `size` (H, W), that each pixel comes from."""
+    height, width = size
     angle = draws[:, 0] * np.deg2rad(config.rotate)
     zoom = 1.0 / (1.0 + draws[:, 1] * config.scale)
     cosine, sine = (zoom * jnp.cos(angle))[:, None, None], (zoom * jnp.sin(angle))[:, None, None]
@@ -134,7 +154,7 @@ def _warp(images: jax.Array, draws: jax.Array, config: AugmentConfig) -> jax.Arr
     x = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
     source_x = cosine * x - sine * y + (width - 1) / 2 + shift_x[:, None, None]
     source_y = sine * x + cosine * y + (height - 1) / 2 + shift_y[:, None, None]
-    return _sample(images, jnp.clip(source_x, 0, width - 1), jnp.clip(source_y, 0, height - 1))
+    return jnp.clip(source_x, 0, width - 1), jnp.clip(source_y, 0, height - 1)
 
 
 def _sample(images: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
+from vlm_jax.config.parts import asks_for_places
 from vlm_jax.config.schema import Config
-from vlm_jax.contract import PRETRAIN_TASKS, TASKS, Batch, LabelSpace, Record
+from vlm_jax.contract import NO_REGIONS, PRETRAIN_TASKS, TASKS, Batch, LabelSpace, Record
 from vlm_jax.data.augment import mirror_columns, mirror_record
 from vlm_jax.data.changes import NO_CHANGES, Changes
-from vlm_jax.data.transforms import decode_image
+from vlm_jax.data.transforms import decode_image, decode_mask
+from vlm_jax.errors import UserError
 from vlm_jax.tasks import TASK_TABLE, task_slot
 from vlm_jax.text.prompts import encode_prompt, encode_target
 from vlm_jax.text.tokenizer import Tokenizer
@@ -49,6 +51,11 @@ class Collator:
         self.target_length = config.data.target_length
         self._columns = columns
         self._mirror = mirror_columns(labels.names)
+        self.regions = asks_for_places(config)
+        if self.regions and len(labels) >= NO_REGIONS:
+            raise UserError(
+                f"model.region_width: {len(labels)} landmarks, of which at most {NO_REGIONS - 1} have places"
+            )
 
     def empty(self, row: int = PADDING) -> Row:
         """A slot that holds nothing: valid = False."""
@@ -63,6 +70,7 @@ class Collator:
             "task_mask": np.zeros(n_tasks, np.bool_),
             "valid": np.zeros((), np.bool_),
             "uid": np.array(row, np.int32),
+            **({"regions": np.full((self.size, self.size), NO_REGIONS, np.uint8)} if self.regions else {}),
         }
 
     def row(
@@ -73,6 +81,7 @@ class Collator:
         row: int = PADDING,
         changes: Changes = NO_CHANGES,
         before: Sequence[np.ndarray | None] = (),
+        mask: np.ndarray | None = None,
     ) -> Row:
         """One filled slot.
 
@@ -83,6 +92,7 @@ class Collator:
           changes: what augmentation does to it.
           before: up to F - 1 images of the frames before it, the nearest first; they change as the image does. None:
             not known.
+          mask: uint8[H, W], the label (from 1, of the source's own) of each pixel; None: not known.
         """
         out = self.empty(row)
         if changes.flip:
@@ -97,6 +107,8 @@ class Collator:
                     out["image"][place] = frame
                 out["frame_mask"][place] = True
         self._set_landmarks(out, record, changes.flip)
+        if self.regions and mask is not None and out["frame_mask"][0]:
+            out["regions"] = self._own_columns(mask[:, ::-1] if changes.flip else mask, record, changes.flip)
         self._set_texts(out, record, changes.drop_text)
         out["valid"] = np.array(True)
         return out
@@ -104,9 +116,7 @@ class Collator:
     def _set_landmarks(self, out: Row, record: Record, flip: bool) -> None:
         if record.landmarks is None:
             return
-        columns = self._columns.get(record.source) if self._columns is not None else None
-        if columns is None:
-            columns = self.labels.slots(record.source)
+        columns = self._columns_of(record)
         for column, label in zip(columns, record.landmarks, strict=True):
             if column >= 0 and label is not None:
                 out["landmarks"][column] = label
@@ -115,6 +125,21 @@ class Collator:
             known = self._mirror >= 0
             out["landmarks"] = np.where(known, out["landmarks"][self._mirror], 0).astype(np.int8)
             out["landmarks_mask"] = known & out["landmarks_mask"][self._mirror]
+
+    def _columns_of(self, record: Record) -> np.ndarray:
+        """int[n]: the column of each of the source's labels, -1 where the model does not know it."""
+        columns = self._columns.get(record.source) if self._columns is not None else None
+        return self.labels.slots(record.source) if columns is None else columns
+
+    def _own_columns(self, mask: np.ndarray, record: Record, flip: bool) -> np.ndarray:
+        """uint8[H, W] as in `Batch.regions` from a mask of the source's own labels; sided ones swap in a mirror."""
+        columns = self._columns_of(record)
+        if flip:  # a pixel of the left one is one of the right one now: where column c takes its value from, reversed
+            goes_to = {int(source): column for column, source in enumerate(self._mirror)}
+            columns = np.array([goes_to.get(int(c), -1) for c in columns], np.int64)
+        table = np.zeros(256, np.uint8)
+        table[1 : len(columns) + 1] = columns + 1
+        return table[mask]
 
     def _set_texts(self, out: Row, record: Record, drop: tuple[bool, ...]) -> None:
         dropped: dict[tuple[str | None, ...], bool] = {}
@@ -172,6 +197,8 @@ def make_batch(
             image = images[i]
         else:
             image = decode_image(record.image, collator.size, record.uid) if record.image is not None else None
+        mask = decode_mask(record.mask, collator.size, record.uid) if record.mask and collator.regions else None
         earlier = before[i] if before is not None else ()
-        filled.append(collator.row(record, image, row=i if rows is None else rows[i], before=earlier))
+        place = i if rows is None else rows[i]
+        filled.append(collator.row(record, image, row=place, before=earlier, mask=mask))
     return stack(filled)

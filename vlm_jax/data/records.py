@@ -124,15 +124,17 @@ class SourceRecords:
     # --- Reading -----------------------------------------------------------------------------------------------------
 
     def record(self, i: int, group: str, image: bool = True) -> Record:
-        """Joins row `i`. Without `image`, b"" stands where there is one."""
+        """Joins row `i`. Without `image`, b"" stands where there is one, and where there is a mask."""
         tables, index = self.dataset.tables, self.dataset.frames
         frame, activity, sentence = int(self.frame[i]), int(self.activity[i]), int(self.sentence[i])
         fields: dict = {"source": self.info.source, "procedure": self.procedure_id(i), "group": group}
         if frame != NONE:
+            stored = self.dataset.read_frame(frame) if image else None
             fields |= {
                 "uid": str(index.uid[frame]),
                 "video": str(index.video[frame]),
-                "image": self.dataset.read_image(frame) if image else b"",
+                "image": stored.image if stored else b"",
+                "mask": stored.mask if stored else b"" if "mask" in self.info.extras else None,
                 "visible": _labels(index.visible[frame]),
             }
         if activity != NONE:

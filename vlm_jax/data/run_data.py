@@ -25,7 +25,7 @@ from vlm_jax.data.split_rules import SPLITS
 from vlm_jax.data.splits import SourceSplit, split_sources
 from vlm_jax.data.texts import cut_texts, texts_of, untaught
 from vlm_jax.data.timings import RowTimings
-from vlm_jax.data.transforms import decode_image
+from vlm_jax.data.transforms import decode_image, decode_mask
 from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.text.normalise import mirror
 from vlm_jax.text.tokenizer import NEW, Tokenizer
@@ -276,7 +276,7 @@ class RunData:
     def _row(self, record: Record, row: int, picture: int, changes: Changes) -> Row:
         """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""
         try:
-            image = self._image(record, picture)
+            image, mask = self._pixels(record, picture)
         except EnvironmentFault:  # the disk went away: no fault of the record's
             raise
         except UserError as error:
@@ -284,15 +284,19 @@ class RunData:
             return self._collator.empty(row)
         part, place = self.table.locate(picture)
         before = [] if image is None else part.before(place, self.config.data)
-        return self._collator.row(record, image, row=row, changes=changes, before=before)
+        return self._collator.row(record, image, row=row, changes=changes, before=before, mask=mask)
 
-    def _image(self, record: Record, row: int) -> np.ndarray | None:
+    def _pixels(self, record: Record, row: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The image uint8[S, S, 3]; its mask uint8[S, S], where the run looks at masks and there is one."""
         if record.image is None or self.config.system in TEXT_ONLY:
-            return None
-        encoded = record.image
+            return None, None
+        encoded, mask = record.image, record.mask
         if not encoded:
             part, place = self.table.locate(row)
             with self.timings.timed("read"):
-                encoded = part.dataset.read_image(int(part.frame[place]))
+                stored = part.dataset.read_frame(int(part.frame[place]))
+            encoded, mask = stored.image, stored.mask
+        size, masks = self.config.data.image_size, self._collator.regions
         with self.timings.timed("decode"):
-            return decode_image(encoded, self.config.data.image_size, record.uid)
+            image = decode_image(encoded, size, record.uid)
+            return image, decode_mask(mask, size, record.uid) if mask and masks else None

@@ -68,7 +68,11 @@ class Dataset:
 
     def read_image(self, i: int) -> bytes:
         """JPEG bytes of frame `i` (a row of `frames`). Safe in threads."""
-        return tfds_layout.parse(self.reader[i]).image
+        return self.read_frame(i).image
+
+    def read_frame(self, i: int) -> tfds_layout.Stored:
+        """JPEG bytes of frame `i`, and its mask's PNG bytes where the data set has masks. Safe in threads."""
+        return tfds_layout.parse(self.reader[i])
 
 
 def open_dataset(path: str | Path) -> Dataset:

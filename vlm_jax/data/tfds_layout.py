@@ -123,16 +123,18 @@ def serialise(frame: Frame) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a reader needs of a serialised frame: its name and its JPEG bytes."""
+    """What a reader needs of a serialised frame: its name, its JPEG bytes, and its mask's PNG bytes, if any."""
 
     uid: str
     image: bytes
+    mask: bytes | None = None
 
 
 def parse(example: bytes) -> Stored:
     """Reads what `serialise` wrote."""
     feature = Example.FromString(example).features.feature
-    return Stored(feature["uid"].bytes_list.value[0].decode(), feature["image"].bytes_list.value[0])
+    mask = feature["mask"].bytes_list.value if "mask" in feature else ()
+    return Stored(feature["uid"].bytes_list.value[0].decode(), feature["image"].bytes_list.value[0], *mask)
 
 
 @functools.cache

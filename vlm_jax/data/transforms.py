@@ -61,6 +61,24 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=method)
 
 
+def decode_mask(data: bytes, size: int, name: str) -> np.ndarray:
+    """uint8[size, size] from the PNG bytes of a frame's mask: the label of the nearest pixel.
+
+    Raises:
+      UserError: not a PNG of one grey value a pixel.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.mode not in ("L", "P", "1"):
+                raise UserError(
+                    f"{name}: its mask is a {image.mode} image, not one label a pixel; build the data set again"
+                )
+            values = np.asarray(image, np.uint8)
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, struct.error):
+        raise UserError(f"{name}: its mask is damaged; build the data set again") from None
+    return cv2.resize(values, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 
 

@@ -16,12 +16,14 @@ class Outputs:
       landmark_logits: f32[B, C], or None without the landmarks task.
       token_logits: f32[B, R, T - 1, V], V as `products.rows_said` has it; entry t is for target token t + 1; None
         without a text task.
+      region_logits: f32[B, h, w, C] of the places of the frame itself; None without `model.region_width`.
       pretraining: what an objective of pre-training compares; None in every other run.
     """
 
     landmark_logits: jax.Array | None
     token_logits: jax.Array | None
     pretraining: Reconstruction | MaskedTokens | None = None
+    region_logits: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -75,12 +77,14 @@ class Memory:
       layers: one a decoder layer; empty without a text task.
       prompt_mask: bool[B, R, S].
       image_mask: bool[B, P].
+      region_logits: as in `Outputs`.
     """
 
     landmark_logits: jax.Array | None
     layers: tuple[LayerMemory, ...]
     prompt_mask: jax.Array
     image_mask: jax.Array
+    region_logits: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass

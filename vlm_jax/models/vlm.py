@@ -20,6 +20,7 @@ from vlm_jax.models.fusion import CrossSublayer, masked_mean
 from vlm_jax.models.heads import LandmarkHead, LandmarkTokens
 from vlm_jax.models.image_encoder import ImageEncoder
 from vlm_jax.models.layers import remat_of
+from vlm_jax.models.regions import RegionHead, area_vote
 from vlm_jax.models.state import Cache, Memory, Outputs
 from vlm_jax.models.text_encoder import TextEncoder
 
@@ -80,6 +81,10 @@ class Vlm(nn.Module):
     def _scores_landmarks(self) -> bool:
         return "landmarks" in self.tasks or self._conditioned
 
+    @property
+    def _has_regions(self) -> bool:
+        return self.config.region_width > 0 and self._scores_landmarks
+
     # --- Parts --------------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
@@ -87,7 +92,7 @@ class Vlm(nn.Module):
         common = {"dtype": self.dtype, "dropout": c.dropout, "attention": c.attention}
         stack = {**common, "remat": remat_of(c), "scan": c.scan_layers}
         if c.image_encoder.stem == "backbone":
-            self.backbone = make_backbone(c.backbone, self.dtype, None)
+            self.backbone = make_backbone(c.backbone, self.dtype, None, finer=self._has_regions)
         self.image_encoder = ImageEncoder(c.image_encoder, self.image_size, **stack)
         self.text_encoder = TextEncoder(c.text_encoder, self.vocab_size, **stack)
         image_width, text_width = c.image_encoder.width, c.text_encoder.width
@@ -100,6 +105,9 @@ class Vlm(nn.Module):
             self.landmark_head = LandmarkHead(self.n_landmarks, c.head_bias)
             if c.fusion == "cross_attention":
                 self.image_to_text = CrossSublayer(image_width, c.fusion_heads, **common)
+        if self._has_regions:
+            self.region_head = RegionHead(self.n_landmarks, c.region_width, self.dtype, c.dropout)
+            self.region_vote = self.param("region_vote", initializers.ones, (self.n_landmarks,))
         if self._conditioned:
             self.landmark_tokens = LandmarkTokens(self.n_landmarks, text_width, self.dtype)
         if self.text_tasks:
@@ -127,23 +135,26 @@ class Vlm(nn.Module):
         """
         memory = self.encode(image, frame_mask, prompt, train=train)
         if not self.text_tasks:
-            return Outputs(memory.landmark_logits, None)
+            return Outputs(memory.landmark_logits, None, region_logits=memory.region_logits)
         tokens = jnp.asarray(target)[:, np.array(self._task_rows), :-1]
         hidden = self.decoder(self.text_encoder.embed(tokens), memory, train=train)
-        return Outputs(memory.landmark_logits, self._token_logits(hidden))
+        return Outputs(memory.landmark_logits, self._token_logits(hidden), region_logits=memory.region_logits)
 
     def encode(self, image: jax.Array, frame_mask: jax.Array, prompt: jax.Array, *, train: bool = False) -> Memory:
         """All that does not depend on the targets, once: landmark logits, and keys and values for the decoder."""
-        image_tokens, image_mask = self._image_tokens(image, frame_mask, train)
+        image_tokens, image_mask, regions = self._image_tokens(image, frame_mask, train)
         prompts, prompt_mask = self._prompt_tokens(prompt, train)
         logits = None
         if self._scores_landmarks:
             row = self._prompt_rows.index(PROMPT_ROWS[0])
             logits = self._landmark_logits(image_tokens, image_mask, prompts[:, row], prompt_mask[:, row], train)
+            if regions is not None:  # without an image, places say nothing
+                seen = jnp.asarray(frame_mask)[:, :1] & (not self.config.no_image)
+                logits = logits + jnp.where(seen, self.region_vote * area_vote(regions), 0.0)
         rows = np.array([self._prompt_rows.index(PROMPT_ROWS[k]) for k in self._task_rows], np.int32)
         prompts, prompt_mask = prompts[:, rows], prompt_mask[:, rows]
         if not self.text_tasks:
-            return Memory(logits, (), prompt_mask, image_mask)
+            return Memory(logits, (), prompt_mask, image_mask, regions)
         if self.config.fusion == "cross_attention":
             prompts = self._fuse_prompts(prompts, image_tokens, image_mask, train)
         elif self.config.fusion == "pooled":
@@ -154,7 +165,7 @@ class Vlm(nn.Module):
             prompts, prompt_mask = self.landmark_tokens(prompts, prompt_mask, logits, told)
         if self.config.image_encoder.width != self.config.text_encoder.width:
             image_tokens = self.image_projection(image_tokens)
-        return Memory(logits, self.decoder.project(prompts, image_tokens), prompt_mask, image_mask)
+        return Memory(logits, self.decoder.project(prompts, image_tokens), prompt_mask, image_mask, regions)
 
     @nn.nowrap
     def init_cache(self, memory: Memory, width: int, length: int) -> Cache:
@@ -184,17 +195,30 @@ class Vlm(nn.Module):
 
     # --- Steps of encode ----------------------------------------------------------------------------------------------
 
-    def _image_tokens(self, image: jax.Array, frame_mask: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Tokens of all frames side by side [B, F * P, D] and what of them is seen, bool[B, F * P]."""
+    def _image_tokens(
+        self, image: jax.Array, frame_mask: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Tokens of all frames side by side [B, F * P, D], what of them is seen, bool[B, F * P], and region logits."""
         frame_mask = jnp.asarray(frame_mask)
         image = image.reshape(-1, *image.shape[2:])
+        maps: tuple[jax.Array, ...] = ()
         if self.config.image_encoder.stem == "backbone":
-            image = self.backbone(image, train, frame_mask.reshape(-1))
+            found = self.backbone(image, train, frame_mask.reshape(-1))
+            maps = found if self._has_regions else (found,)
+            image = maps[-1]
         tokens = self.image_encoder(image, train=train)
+        regions = self._regions(maps, tokens, frame_mask.shape[1], train) if self._has_regions else None
         if self.n_frames > 1:
             places = jnp.tile(self.frame_embedding[: frame_mask.shape[1]].astype(tokens.dtype), (len(frame_mask), 1))
             tokens = tokens + places[:, None]
-        return join_frames(tokens, frame_mask, self.null_image, self.config.no_image)
+        return *join_frames(tokens, frame_mask, self.null_image, self.config.no_image), regions
+
+    def _regions(self, maps: tuple[jax.Array, ...], tokens: jax.Array, n_frames: int, train: bool) -> jax.Array:
+        """f32[B, h, w, C] of each example's first frame, on the network's maps or on the patches."""
+        if not maps:
+            side = self.image_size // self.config.image_encoder.patch
+            maps = (tokens[:, 1:].reshape(tokens.shape[0], side, side, tokens.shape[-1]),)
+        return self.region_head([x.reshape(-1, n_frames, *x.shape[1:])[:, 0] for x in maps], train=train)
 
     def _prompt_tokens(self, prompt: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """The prompts that some task reads, encoded [B, U, S, D], and their mask [B, U, S]."""

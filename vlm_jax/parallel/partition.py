@@ -41,6 +41,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r".*/(embedding_)?norm(_\w+)?/(scale|bias)", ("vector",)),
     (r"landmark_head/linear/kernel", ("embed", "landmarks")),
     (r"landmark_head/linear/bias", ("landmarks",)),
+    (r"region_head/linear/kernel", ("embed", "landmarks")),
+    (r"region_head/linear/bias|region_vote", ("landmarks",)),
     (r"token_bias", ("vocab",)),
     (r"gpt/word_embedding|question_embedding", ("vocab", "embed")),
     (r"gpt/position_embedding", ("rows", "embed")),

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.contract import Batch, Record
+from vlm_jax.models.regions import area
 from vlm_jax.tasks.base import LossContext, MetricState
-from vlm_jax.tasks.losses import label_loss
+from vlm_jax.tasks.losses import label_loss, region_loss, region_shares
 
 
 class Landmarks:
     """Sees the *previous* description only: the current one names the landmarks in view."""
 
     name: str = "landmarks"
-    fields: tuple[str, ...] = ("image", "previous", "landmarks")
+    fields: tuple[str, ...] = ("image", "previous", "mask", "landmarks")
 
     def prompt(self, record: Record) -> tuple[str | None, ...]:
         return (record.previous,)
@@ -40,7 +41,19 @@ class Landmarks:
         losses = label_loss(logits, labels, context.config, context.class_weights)
         correct = ((outputs.landmark_logits > 0) == (labels > 0.5)) * mask
         total = (losses * mask).sum()
-        return total, {"loss": (total, mask.sum()), "accuracy": (correct.sum(), mask.sum())}
+        state = {"loss": (total, mask.sum()), "accuracy": (correct.sum(), mask.sum())}
+        if outputs.region_logits is None or batch.regions is None:
+            return total, state
+        shares, known = region_shares(jnp.asarray(batch.regions), outputs.region_logits.shape)
+        known = mask * known[:, None]
+        places = (region_loss(outputs.region_logits, shares) * known).sum()
+        state["regions"] = (places, known.sum())
+        state["area_error"] = (self._area_error(outputs, shares, known), known.sum())
+        return total + context.config.regions_weight * places, state
+
+    def _area_error(self, outputs: Any, shares: jax.Array, known: jax.Array) -> jax.Array:
+        """f32[]: sum of the differences of area, shares of the image."""
+        return (jnp.abs(area(outputs.region_logits) - shares.mean((1, 2))) * known).sum()
 
     def decode(self, prediction: Any, row: int) -> np.ndarray:
         return prediction.probabilities[row]

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from vlm_jax.config.schema import LossConfig
+from vlm_jax.contract import NO_REGIONS
 
 _SMALLEST = 1e-8
 
@@ -75,6 +76,28 @@ def label_loss(logits: jax.Array, labels: jax.Array, config: LossConfig, class_w
             raise ValueError("loss.landmarks=class_balanced needs the class weights of the training split")
         return plain * jnp.where(labels > 0.5, class_weights[1], class_weights[0])
     return plain
+
+
+def region_shares(regions: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """What share of each place each landmark covers.
+
+    Args:
+      regions: uint8[B, H, W], as in `contract.Batch`.
+      shape: (B, h, w, C) of the places; h and w divide H and W.
+
+    Returns:
+      f32[B, h, w, C], and bool[B]: where it is known.
+    """
+    b, h, w, c = shape
+    cells = regions.reshape(b, h, regions.shape[1] // h, w, regions.shape[2] // w)
+    # One landmark at a time: all at once would be C images in float32.
+    each = [(cells == i + 1).astype(jnp.float32).mean((2, 4)) for i in range(c)]
+    return jnp.stack(each, axis=-1), regions[:, 0, 0] != NO_REGIONS
+
+
+def region_loss(logits: jax.Array, shares: jax.Array) -> jax.Array:
+    """f32[B, C]: binary cross-entropy of each landmark's share of a place, [B, h, w, C], a mean over places."""
+    return optax.losses.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), shares).mean((1, 2))
 
 
 def class_balanced_weights(positives: np.ndarray, negatives: np.ndarray, beta: float) -> np.ndarray:

@@ -104,6 +104,7 @@ def inspect_run(config: Config, *, compile_step: bool = False) -> dict[str, Any]
             field.name: [list(leaf.shape), leaf.dtype.name]
             for field in dataclasses.fields(batch)
             for leaf in [getattr(batch, field.name)]
+            if leaf is not None
         },
     }
     if compile_step:

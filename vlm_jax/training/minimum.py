@@ -59,11 +59,11 @@ def minimum(subject: Subject, batch_size: int) -> list[Term]:
     """
     config, mesh = subject.config, dict(subject.mesh.shape)
     m = config.model
-    counted = m.fusion == "cross_attention" and m.image_encoder.stem == "patch" and not m.remat
+    counted = m.fusion == "cross_attention" and m.image_encoder.stem == "patch" and not m.remat and not m.region_width
     if not isinstance(subject.model, Vlm) or not counted:
         raise UserError(
             f"{config.name}: the least traffic is known of system vlm with model.fusion=cross_attention, "
-            "model.image_encoder.stem=patch and model.remat=false"
+            "model.image_encoder.stem=patch, model.region_width=0 and model.remat=false"
         )
     terms = list(parameter_terms(subject.abstract.params, mesh, rows_read(config), subject.model.dtype.itemsize))
     if mesh["tensor"] > 1:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from vlm_jax.config.parts import asks_for_places
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS, Batch
 from vlm_jax.parallel.partition import batch_sharding
@@ -41,6 +42,7 @@ def abstract_batch(config: Config, size: int, n_landmarks: int) -> Batch:
         task_mask=array(jnp.bool_, k),
         valid=array(jnp.bool_),
         uid=array(jnp.int32),
+        regions=array(jnp.uint8, data.image_size, data.image_size) if asks_for_places(config) else None,
     )
 
 

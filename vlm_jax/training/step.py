@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlm_jax.config.schema import Config, LossConfig
 from vlm_jax.contract import PRETRAIN_TASKS, Batch
-from vlm_jax.data.augment import augment
+from vlm_jax.data.augment import augment, augment_regions
 from vlm_jax.parallel.partition import batch_sharding
 from vlm_jax.tasks import TASK_TABLE, LossContext, hide
 from vlm_jax.training.batch_norm import apply_in_training, overwrite, running
@@ -135,6 +135,9 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key, hide_key = jax.random.split(key, 3)
         batch = dataclasses.replace(batch, image=augment(augment_key, jnp.asarray(batch.image), config.augment))
+        if batch.regions is not None:
+            moved = augment_regions(augment_key, jnp.asarray(batch.regions), config.augment)
+            batch = dataclasses.replace(batch, regions=moved)
         batch = hide(hide_key, batch, config.tasks, context)
         counts = _counts(config, batch)
         (value, (means, states, statistics)), gradients = accumulate_gradients(

@@ -24,7 +24,11 @@ from vlm_jax.weights.tree import flatten
 from vlm_jax.weights.vocabulary import spellings
 
 KEY = "train.start_from"
-LABELLED = {"landmark_head": {"linear/kernel": -1, "linear/bias": -1}, "landmark_tokens": {"embedding": 1}}
+LABELLED = {
+    "landmark_head": {"linear/kernel": -1, "linear/bias": -1},
+    "landmark_tokens": {"embedding": 1},
+    "region_head": {"linear/kernel": -1, "linear/bias": -1},
+}
 """Part -> its parameters that have a landmark axis, and which axis that is."""
 SIZES = ("width", "layers", "heads", "mlp", "patch", "stem", "name", "width_factor", "epsilon", "token_types")
 """Settings of a part that shapes do not tell, or tell less plainly."""
@@ -99,6 +103,8 @@ def fit_whole(
             array = np.asarray(source.params[part])
             if part == "token_bias":
                 values[part] = match_rows(array, theirs, tree.shape[0], tokens, where)[0]
+            elif part == "region_vote":
+                values[part] = _columns(array, columns, 0)
             elif array.shape == tree.shape:
                 values[part] = Value(array)
             else:

@@ -27,6 +27,17 @@ def jpeg(seed: int, size: int = 16) -> bytes:
     return buffer.getvalue()
 
 
+def as_png(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[[np.ndarray], bytes]:
+    return as_png
+
+
 def frame_bundle(procedure: str) -> ProcedureBundle:
     """Six activities of two frames each, then in each video a frame outside and one not assessable; three sentences.
 

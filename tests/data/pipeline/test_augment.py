@@ -10,7 +10,7 @@ import pytest
 
 from vlm_jax.config.schema import AugmentConfig
 from vlm_jax.contract import END, START, Record
-from vlm_jax.data.augment import AUGMENTATIONS, augment, mirror_columns, mirror_record
+from vlm_jax.data.augment import AUGMENTATIONS, augment, augment_regions, mirror_columns, mirror_record
 from vlm_jax.errors import UserError
 
 OFF = AugmentConfig(**{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)})
@@ -77,6 +77,19 @@ def test_geometry_against_opencv(images):
         assert np.abs(out[b, 0] - expected).mean() < 0.8  # OpenCV interpolates in steps of 1/32 pixel
 
 
+def test_regions_move_with_their_image():
+    """Half of the picture is white and of one landmark: so it is after every turn, zoom and shift, but at its edge."""
+    regions = np.zeros((8, 32, 32), np.uint8)
+    regions[:, 5:20, 9:] = 3
+    images = np.repeat((regions == 3)[:, None, ..., None] * np.uint8(255), 3, axis=-1)
+    config = dataclasses.replace(OFF, rotate=10.0, scale=0.3, translate=0.2)
+    moved = np.asarray(augment_regions(KEY, regions, config))
+    turned = np.asarray(augment(KEY, images, config))[:, 0, ..., 0]
+    assert set(np.unique(moved)) == {0, 3} and (moved != regions).mean() > 0.05
+    assert ((turned > 127) == (moved == 3)).mean() > 0.995 and (turned[moved == 3] >= 63).all()
+    assert augment_regions(KEY, regions, OFF) is regions
+
+
 def test_saturation_to_nothing_is_grey_and_hue_keeps_brightness(images):
     draws = np.asarray(jax.random.uniform(KEY, (4, 8), minval=-1.0, maxval=1.0))[:, 6]
     b = int(draws.argmin())  # 1 + draw * amount is 0: nothing of the colour is left
@@ -111,8 +124,8 @@ def test_a_flip_mirrors_every_text_of_the_record():
 
 def test_no_text_field_of_a_record_is_forgotten():
     texts = {"previous", "description", "next_description", "keyword", "context", "report_sentence"}
-    others = {"uid", "source", "procedure", "group", "video", "activity", "sentence", "image", "landmarks", "visible",
-              "references"}  # fmt: skip
+    others = {"uid", "source", "procedure", "group", "video", "activity", "sentence", "image", "mask", "landmarks",
+              "visible", "references"}  # fmt: skip
     assert {field.name for field in dataclasses.fields(Record)} == texts | others
     record = Record("u", "s", "p", "g", **dict.fromkeys(texts, "left"))
     assert all(getattr(mirror_record(record), name) == "right" for name in texts)

@@ -27,7 +27,7 @@ from vlm_jax.data.transforms import decode_pixels
 from vlm_jax.errors import UserError
 
 SOURCE = "vocalfolds"
-VERSION = 1
+VERSION = 2
 CLASSES = ("void", "vocal folds", "other tissue", "glottal space", "pathology", "surgical tool", "intubation")
 """By grey value of the masks; void is dropped."""
 LABELS = CLASSES[1:]
@@ -92,6 +92,7 @@ def build(
             "ms_per_number": MS_PER_NUMBER,
             "files": _input_digest(root),
         },
+        extras=("mask",),
     )
     write_dataset(out, info, list(shots), lambda patient: _bundle(patient, shots[patient]), progress=progress)
 
@@ -182,6 +183,13 @@ def read_jpeg(path: Path, size: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
+def _png(mask: np.ndarray) -> bytes:
+    """Void is 0 and the labels count from 1 in `CLASSES`, as `Frame.mask` wants them."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 # --- Rows ------------------------------------------------------------------------------------------------------------
 
 
@@ -249,4 +257,5 @@ def _frame(seen: _Seen, activity: Activity) -> Frame:
         image=read_jpeg(seen.shot.image, seen.size),
         visible=activity.landmarks,
         fractions=tuple(region.fraction for region in seen.regions),
+        mask=_png(read_mask(seen.shot.mask)),
     )

@@ -5,6 +5,8 @@ Lite: ReLU6 for swish, no squeeze-and-excitation, and a stem and head that keep 
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -68,14 +70,21 @@ class MbConv(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Stem, seven stages of inverted bottlenecks and the 1 x 1 head; no pooling and no classifier."""
+    """Stem, seven stages of inverted bottlenecks and the 1 x 1 head; no pooling and no classifier.
+
+    Attributes:
+      finer: hand out the maps at a quarter and a half of the final map's stride, too.
+    """
 
     config: BackboneConfig
     dtype: jnp.dtype = jnp.float32
+    finer: bool = False
 
     @nn.compact
-    def __call__(self, image: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False, mask: jax.Array | None = None) -> Any:
         """uint8 (or float in 0-255) [B, H, W, 3] -> the final map [B, H / 32, W / 32, 1280], rounded up.
+
+        With `finer` a tuple: maps of stride 8, 16 and 32, each as it is before the next halving.
 
         Args:
           mask: bool[B]; False = no image there: that row counts in no batch statistic.
@@ -85,17 +94,19 @@ class EfficientNetLite(nn.Module):
         x = normalise(image, c, self.dtype)
         x = convolution(STEM, 3, 2, self.dtype, name="conv_stem", padding="SAME")(x)
         x = nn.relu6(_norm(self.dtype, "norm_stem")(x, train, mask))
-        done, total = 0, sum(depths)
+        done, total, maps = 0, sum(depths), []
         for depth, (_, kernel, stride, expansion, channels) in zip(depths, STAGES, strict=True):
             for i in range(depth):
                 # The rate grows with the block's index over their number, as in TensorFlow's drop-connect.
                 rate = c.drop_path * done / total
                 first = stride if i == 0 else 1
                 width = scaled(channels, c.width_factor)
+                maps += [x] if first > 1 else []
                 x = MbConv(width, kernel, first, expansion, rate, self.dtype, name=f"block_{done}")(x, train, mask)
                 done += 1
         x = convolution(HEAD, 1, 1, self.dtype, name="conv_head")(x)
-        return nn.relu6(_norm(self.dtype, "norm_head")(x, train, mask))
+        x = nn.relu6(_norm(self.dtype, "norm_head")(x, train, mask))
+        return (*maps[-2:], x) if self.finer else x
 
 
 def _norm(dtype: jnp.dtype, name: str) -> BatchNorm:

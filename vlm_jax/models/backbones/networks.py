@@ -22,7 +22,13 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def make_backbone(config: BackboneConfig, dtype: jnp.dtype = jnp.float32, name: str | None = "backbone") -> nn.Module:
+FINER = ("resnet18", "resnet50", "efficientnet_lite0")
+"""Networks that hand out maps of stride 8 and 16, too."""
+
+
+def make_backbone(
+    config: BackboneConfig, dtype: jnp.dtype = jnp.float32, name: str | None = "backbone", *, finer: bool = False
+) -> nn.Module:
     """The network `config` describes, called as `(image, train=False, mask=None)`.
 
     image is uint8 (or float in 0-255) [B, H, W, 3], not normalised; mask bool[B] is False where a row has no image, and
@@ -34,13 +40,15 @@ def make_backbone(config: BackboneConfig, dtype: jnp.dtype = jnp.float32, name: 
       dtype: of activations; parameters and statistics are float32.
       name: of the submodule; None in a module's `setup`, which names by assignment. The partition rules and
         importers know `backbone`.
+      finer: out come three maps, of stride 8, 16 and 32; of networks in `FINER` alone.
 
     Raises:
       UserError: an unknown name.
     """
     if config.name not in BACKBONES:
         raise UserError(f"config.model.backbone.name is {config.name!r}; expected one of {', '.join(BACKBONES)}")
-    return BACKBONES[config.name](config=config, dtype=dtype, name=name)
+    options = {"finer": True} if finer else {}
+    return BACKBONES[config.name](config=config, dtype=dtype, name=name, **options)
 
 
 def pooled(features: jax.Array) -> jax.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -57,14 +59,21 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 class ResNet(nn.Module):
-    """Stem, four stages of blocks; no pooling and no classifier."""
+    """Stem, four stages of blocks; no pooling and no classifier.
+
+    Attributes:
+      finer: hand out the maps at a quarter and a half of the final map's stride, too.
+    """
 
     config: BackboneConfig
     dtype: jnp.dtype = jnp.float32
+    finer: bool = False
 
     @nn.compact
-    def __call__(self, image: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False, mask: jax.Array | None = None) -> Any:
         """uint8 (or float in 0-255) [B, H, W, 3] -> the final map [B, H / 32, W / 32, D], rounded up.
+
+        With `finer` a tuple: maps of stride 8, 16 and 32, each as it is before the next halving.
 
         Args:
           mask: bool[B]; False = no image there: that row counts in no batch statistic.
@@ -76,12 +85,13 @@ class ResNet(nn.Module):
         x = convolution(stem, 7, 2, self.dtype, name="conv_stem")(x)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm_stem")(x, train, mask))
         x = max_pool(x)
-        done, total = 0, sum(depths)
+        done, total, maps = 0, sum(depths), []
         for stage, depth in enumerate(depths):
             for i in range(depth):
                 stride = 2 if i == 0 and stage > 0 else 1
                 rate = c.drop_path * done / max(total - 1, 1)
+                maps += [x] if stride > 1 else []
                 block = Block(stem * 2**stage, expansion, stride, rate, self.dtype, name=f"stage_{stage}_block_{i}")
                 x = block(x, train, mask)
                 done += 1
-        return x
+        return (*maps[-2:], x) if self.finer else x
