@@ -14,8 +14,8 @@ Needs torch, safetensors and tokenizers, and nothing of vlm_jax. `vlm-jax weight
 
 Read are: fusion cross_attention, concat, pooled and separate, no_image, no_text, any subset of tasks, scanned layers.
 Logits equal those of vlm_jax within 1e-4 in float32 (tests/weights/test_pytorch_reader.py). What sees through a ResNet
-(tiny, tiny_real), several frames or landmark tokens, and the other systems of the project (baselines) are not in this
-file: they are refused by name.
+(tiny, tiny_real), several frames, landmark tokens or places, and the other systems of the project (baselines) are not
+in this file: they are refused by name.
 
 Shapes: B batch, F frames, K = 4 prompts (landmarks, describe, anticipate, report), R text tasks, S prompt length,
 T target length, P image tokens, D width, V vocabulary, C landmarks. Masks: True = keep. Token 0 is padding.
@@ -55,8 +55,9 @@ def load(folder: str | Path) -> Vlm:
     stem = about["config"]["model"]["image_encoder"].get("stem", "patch")
     if stem != "patch":
         raise ValueError(f"{folder} sees through a {stem}: this file holds the plain vision transformer (stem=patch)")
-    if about["config"]["data"].get("frames", 1) > 1 or about["config"]["model"].get("condition_on_landmarks", False):
-        raise ValueError(f"{folder} reads several frames or landmark tokens: this file holds neither")
+    parts = about["config"]["model"]
+    if about["config"]["data"].get("frames", 1) > 1 or parts.get("condition_on_landmarks") or parts.get("region_width"):
+        raise ValueError(f"{folder} has several frames, landmark tokens or places: this file holds none of them")
     if about.get("calibration"):
         raise ValueError(f"{folder} calibrates its scores, which this file can't: train with eval.calibration=none")
     model = Vlm(about, folder / "tokenizer.json")

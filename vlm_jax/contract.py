@@ -15,8 +15,7 @@ import jax
 import numpy as np
 
 Label = Literal[0, 1] | None
-World = str
-"""`real`, or `simulated`, which may be followed by what sets it apart: `simulated, stress`."""
+World = str  # real, or simulated, which may be followed by what sets it apart: `simulated, stress`
 
 TASKS = ("landmarks", "describe", "anticipate", "report")
 """The order of the prompt axis K in every batch."""
@@ -24,9 +23,8 @@ TEXT_TASKS = ("describe", "anticipate", "report")
 PRETRAIN_TASKS = ("reconstruct", "mask_language")
 """Objectives of pre-training: each stands alone in a run and takes the first column of the prompt axis."""
 
-IGNORE_LABEL = -1
-"""How a label that is not known is written in arrays."""
-
+IGNORE_LABEL, NO_REGIONS = -1, 255  # how a label, or a pixel's landmark, that is not known is written in arrays
+Box = tuple[float, float, float, float]  # left, top, right and bottom, as shares of the image's width and height
 
 # --- The five tables -------------------------------------------------------------------------------------------------
 
@@ -96,9 +94,8 @@ class Sentence:
 class Frame:
     """One frame. `image` is JPEG bytes; `visible` and `fractions` follow the data set's label names.
 
-    Attributes:
-      mask: PNG bytes, uint8: label (from 1) of each pixel, 0 for anything else.
-      depth: PNG bytes, uint16: hundredths of a millimetre, 0 where not known.
+    `mask`: PNG bytes, uint8: label (from 1) of each pixel, 0 for anything else. `depth`: PNG bytes, uint16: hundredths
+    of a millimetre, 0 where not known.
     """
 
     uid: str
@@ -195,19 +192,15 @@ class LabelSpace:
         return LabelSpace(tuple(f"{s}/{n}" for s, names in sources.items() for n in names))
 
 
-# --- Record and Batch ------------------------------------------------------------------------------------------------
-
-START = "[START]"
-END = "[END]"
+START, END = "[START]", "[END]"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """The join of the tables for one frame (or for one sentence of a source without images).
 
-    What a source does not carry is None. `previous` is START for the first activity of a procedure and
-    `next_description` is END for the last: an unknown text, a start and an end are three different things.
-    Likewise `context` is START for the first sentence of a report.
+    What a source does not carry is None. `previous` is START for the first activity of a procedure, `context` for the
+    first sentence, `next_description` END for the last: an unknown text, a start and an end are three different things.
     """
 
     uid: str
@@ -246,7 +239,7 @@ class Batch:
       valid: bool[B]; False for a padded, broken or quarantined record, which keeps its slot.
       uid: int32[B]; row of the run's record table (-1 = padding).
       regions: uint8[B, H, W]: 1 + the landmark's column at each pixel of the frame itself, 0 = none of them,
-        `NO_REGIONS` everywhere = not known. None where the run has no use for it (`model.region_width`).
+        `NO_REGIONS` everywhere = not known. None: the run has no use for it.
     """
 
     image: jax.Array | np.ndarray
@@ -261,18 +254,20 @@ class Batch:
     regions: jax.Array | np.ndarray | None = None
 
 
-NO_REGIONS = 255
-
-
 @dataclass(frozen=True, slots=True)
 class LandmarkPrediction:
-    """One landmark: `score` in [0, 1]; `present` is None where the model abstains (no threshold could be chosen)."""
+    """One landmark: `score` in [0, 1]; `present` is None where the model abstains (no threshold could be chosen).
+
+    Of a model with places: `area` is the landmark's share of the image, `box` holds the places that it half covers.
+    """
 
     name: str
     score: float
     threshold: float | None
     present: bool | None
     abstained: bool = False
+    area: float | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +282,7 @@ class TextPrediction:
     threshold: float | None = None
     abstained: bool = False
     context: str = "gold"
-    evidence: tuple[tuple[str, tuple[float, float, float, float] | None], ...] = ()
+    evidence: tuple[tuple[str, Box | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,12 @@ def test_a_backbone_names_its_stages():
         ("configs/vlm.py:tiny", {"data.image_size": "80"}, r"'data.image_size' \(80\) must be divisible by"),
         ("configs/vlm.py:tiny", {"model.image_encoder.stem": "conv"}, "must be one of patch, backbone"),
         ("configs/pretrain/mae.py:tiny", {"model.image_encoder.stem": "backbone"}, "must be patch with system=mae"),
+        ("configs/pretrain/mae.py:tiny", {"model.region_width": "8"}, "'model.region_width' is not for mae"),
+        (
+            "configs/vlm.py:tiny",
+            {"model.region_width": "8", "model.backbone.name": "swin_t", "model.backbone.depths": ""},
+            "which swin_t does not hand out",
+        ),
     ],
 )
 def test_the_hybrid_needs_a_place_for_each_patch(spec, overrides, says):

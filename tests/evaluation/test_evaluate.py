@@ -180,14 +180,14 @@ def test_the_metrics_notice_a_wrong_model(run_data, make_echo, tmp_path):
 
 def test_broken_records_are_left_out_and_said(run_data, echo, tmp_path, monkeypatch):
     victim = int(run_data.records("test").rows[1])
-    original = type(run_data)._image
+    original = type(run_data)._pixels
 
     def broken(self, record, row):
         if row == victim:
             raise UserError("truncated")
         return original(self, record, row)
 
-    monkeypatch.setattr(type(run_data), "_image", broken)
+    monkeypatch.setattr(type(run_data), "_pixels", broken)
     data = dataclasses.replace(run_data, broken={})
     metrics = evaluate(echo, data, "test", tmp_path, contexts=("gold",), progress=False)
     lost = metrics["toy/landmarks/f1_macro"]["n_units"], metrics["toy/describe/bleu2"]["n_units"]
@@ -210,7 +210,7 @@ def test_nothing_that_can_be_read_is_one_line_and_the_last_scores_stay(run_data,
     def broken(self, record, row):
         raise UserError("'shard' is missing")
 
-    monkeypatch.setattr(type(run_data), "_image", broken)
+    monkeypatch.setattr(type(run_data), "_pixels", broken)
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="nothing of the test split could be scored: 'shard' is missing"):
         evaluate(echo, dataclasses.replace(run_data, broken={}), "test", tmp_path, contexts=("gold",), progress=False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -29,6 +30,30 @@ def test_one_image_gives_a_list_of_one(echo, arrays):
     assert prediction.describe.evidence == (("image[0]", None),)
     assert prediction.describe.score == pytest.approx(-1.0)
     json.dumps(prediction.to_json(), allow_nan=False)
+
+
+def test_a_model_with_places_says_where_things_are(echo, arrays):
+    class Marks(echo):
+        def predict(self, batch):
+            raw = super().predict(batch)
+            shares = np.zeros((len(batch.image), 4, 8, 2), np.float32)
+            shares[:, 1:3, 2:6, 0] = 0.9
+            shares[:, 2, 6, 0] = 0.5
+            shares[:, 0, 0, 1] = 0.4  # less than half
+            return dataclasses.replace(raw, shares=shares)
+
+    (p,) = Predictor(Marks(thresholds={"fess/septum": 0.0, "fess/polyp": 0.0}))(
+        arrays[0], previous="septum", keyword="polyp", current="septum"
+    )
+    septum, polyp = p.landmarks
+    assert septum.box == (0.25, 0.25, 0.875, 0.75) and septum.area == pytest.approx((8 * 0.9 + 0.5) / 32)
+    assert polyp.box is None and polyp.area == pytest.approx(0.4 / 32)
+    assert p.describe.evidence == (("image[0]", septum.box),), "the sentence names the septum"
+    assert p.report.evidence == (("image[0]", None),), "what it names has no place"
+    assert p.anticipate.evidence == (("image[0]", None),), "what it names is not in view yet"
+    (absent,) = Predictor(Marks(thresholds={"fess/septum": 1.1, "fess/polyp": 0.0}))(arrays[0], previous="septum")
+    assert absent.landmarks[0].box and absent.describe.evidence == (("image[0]", None),)
+    json.dumps(p.to_json(), allow_nan=False)
 
 
 def test_texts_reach_their_prompts_and_no_other(echo, arrays):

@@ -13,7 +13,7 @@ import time
 import jax
 
 from vlm_jax import cli
-from vlm_jax.data import collate, run_data, store
+from vlm_jax.data import collate, store
 from vlm_jax.training import loop, step
 
 DELAY = float(os.environ.get("PLANT_SECONDS", "0.1"))
@@ -33,7 +33,7 @@ def slow_disk() -> None:
 
 def slow_decode() -> None:
     """Work on every image, as pictures of many megapixels need it."""
-    decode = run_data.decode_image
+    decode = collate.decode_image
 
     def heavy(*args):
         end = time.thread_time() + DELAY
@@ -41,7 +41,7 @@ def slow_decode() -> None:
             pass
         return decode(*args)
 
-    run_data.decode_image = heavy
+    collate.decode_image = heavy
 
 
 def host_sync() -> None:

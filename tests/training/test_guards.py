@@ -16,7 +16,7 @@ from vlm_jax.checkpoint.store import restore_for_inference
 from vlm_jax.config.load import load_config
 from vlm_jax.config.schema import GuardConfig
 from vlm_jax.contract import DatasetInfo
-from vlm_jax.data import run_data as run_data_module
+from vlm_jax.data import collate as collate_module
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.store import write_dataset
 from vlm_jax.errors import EnvironmentFault, UserError
@@ -275,13 +275,13 @@ def test_injected_faults_end_within_the_spread_of_five_clean_seeds(larger, tmp_p
         assert set(bad) <= set(meta.quarantine) and meta.rollbacks >= 1
         assert set(meta.set_aside) == {data.table.record(row, image=False).uid for row in meta.quarantine}
     torn = {data.table.record(int(row), image=False).uid for row in bad}
-    decode = run_data_module.decode_image
+    decode = collate_module.decode_image
 
     def broken(encoded, size, uid):
         return decode(encoded[: len(encoded) // 3] if uid in torn else encoded, size, uid)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_data_module, "decode_image", broken)
+        patch.setattr(collate_module, "decode_image", broken)
         meta = run("broken", middle)
     found["broken"] = meta.metrics["loss"]
     assert set(meta.set_aside) == torn and set(meta.quarantine) == set(bad)

@@ -44,14 +44,14 @@ def preempted_at(step: int) -> type[PreemptionWatch]:
 def trained(toy_path, tmp_path_factory):
     """(work directory, what was said): four steps, a signal at the last, one training record that cannot be read."""
     from vlm_jax.config.load import load_config
-    from vlm_jax.data import run_data as run_data_module
+    from vlm_jax.data import collate as collate_module
 
     path = tmp_path_factory.mktemp("trained")
     said: list[str] = []
     settings = [("data.path", str(toy_path)), ("data.split", "kfold:3:0"), ("train.tensorboard", "false"),
                 ("train.steps", "4"), ("eval.max_units", "3")]  # fmt: skip
     config = load_config("configs/vlm.py:micro,tasks=landmarks", settings)
-    decode = run_data_module.decode_image
+    decode = collate_module.decode_image
 
     def broken(encoded, size, name):
         if name == bad:
@@ -65,7 +65,7 @@ def trained(toy_path, tmp_path_factory):
         data = RunData.open(config)
         row = data.mixture.row(0)
         bad = data.table.record(row, image=False).uid
-        patch.setattr(run_data_module, "decode_image", broken)
+        patch.setattr(collate_module, "decode_image", broken)
         assert train(config, str(path)) == 0
     return path, said, config, row
 

@@ -153,10 +153,12 @@ def test_another_image_encoder_is_refused_with_its_name(reader, tmp_path):
         reader.load(tmp_path / "e")
 
 
-@pytest.mark.parametrize("setting", [{"data.frames": "2"}, {"model.condition_on_landmarks": "true"}])
+@pytest.mark.parametrize(
+    "setting", [{"data.frames": "2"}, {"model.condition_on_landmarks": "true"}, {"model.region_width": "8"}]
+)
 def test_what_the_file_does_not_hold_is_refused(reader, tmp_path, setting):
     export_of(load_config("configs/vlm.py:micro", setting), tmp_path / "e")
-    with pytest.raises(ValueError, match="several frames or landmark tokens"):
+    with pytest.raises(ValueError, match="several frames, landmark tokens or places"):
         reader.load(tmp_path / "e")
 
 

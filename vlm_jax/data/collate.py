@@ -73,6 +73,16 @@ class Collator:
             **({"regions": np.full((self.size, self.size), NO_REGIONS, np.uint8)} if self.regions else {}),
         }
 
+    def decode(self, image: bytes, mask: bytes | None, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """The image uint8[S, S, 3]; its mask uint8[S, S], where the run looks at masks and there is one.
+
+        Raises:
+          UserError: one of them is not readable; begins with `name`.
+        """
+        return decode_image(image, self.size, name), decode_mask(
+            mask, self.size, name
+        ) if mask and self.regions else None
+
     def row(
         self,
         record: Record,
@@ -193,11 +203,9 @@ def make_batch(
         if record is None:
             filled.append(collator.empty())
             continue
-        if images is not None:
-            image = images[i]
-        else:
-            image = decode_image(record.image, collator.size, record.uid) if record.image is not None else None
-        mask = decode_mask(record.mask, collator.size, record.uid) if record.mask and collator.regions else None
+        image, mask = (images[i] if images is not None else None), None
+        if images is None and record.image is not None:
+            image, mask = collator.decode(record.image, record.mask, record.uid)
         earlier = before[i] if before is not None else ()
         place = i if rows is None else rows[i]
         filled.append(collator.row(record, image, row=place, before=earlier, mask=mask))

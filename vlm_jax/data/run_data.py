@@ -25,7 +25,6 @@ from vlm_jax.data.split_rules import SPLITS
 from vlm_jax.data.splits import SourceSplit, split_sources
 from vlm_jax.data.texts import cut_texts, texts_of, untaught
 from vlm_jax.data.timings import RowTimings
-from vlm_jax.data.transforms import decode_image, decode_mask
 from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.text.normalise import mirror
 from vlm_jax.text.tokenizer import NEW, Tokenizer
@@ -102,7 +101,7 @@ class RunData:
         if tokenizer is None and unit != "frames":  # pixels alone need no words
             data.tokenizer = data._own_tokenizer()
         if unit == "joined":
-            data.notices += untaught(parts, splits, config.tasks) if labels is None else ()
+            data.notices += untaught(parts, splits, config) if labels is None else ()
             foreign = labels is None and (tokenizer is not None or config.data.tokenizer not in ("", NEW))
             data.notices += cut_texts(data.tokenizer, data.train_texts(), config.data, foreign=foreign)
         return data
@@ -296,7 +295,5 @@ class RunData:
             with self.timings.timed("read"):
                 stored = part.dataset.read_frame(int(part.frame[place]))
             encoded, mask = stored.image, stored.mask
-        size, masks = self.config.data.image_size, self._collator.regions
         with self.timings.timed("decode"):
-            image = decode_image(encoded, size, record.uid)
-            return image, decode_mask(mask, size, record.uid) if mask and masks else None
+            return self._collator.decode(encoded, mask, record.uid)

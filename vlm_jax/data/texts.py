@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlm_jax.config.schema import DataConfig
+from vlm_jax.config.parts import asks_for_places
+from vlm_jax.config.schema import Config, DataConfig
 from vlm_jax.contract import END, START
 from vlm_jax.data.joins import NONE
 from vlm_jax.data.records import SourceRecords
@@ -32,8 +33,15 @@ def texts_of(part: SourceRecords, rows: np.ndarray) -> set[str]:
     return {text for text in found if text}
 
 
-def untaught(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit], tasks: Sequence[str]) -> list[str]:
-    """One line where no training record has a target of some text tasks: an answer to them would mean nothing."""
+def untaught(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit], config: Config) -> list[str]:
+    """A line each where no training record has a target of some text tasks, or a mask for `model.region_width`."""
+    found = _unanswered(parts, splits, config.tasks)
+    if asks_for_places(config) and not any("mask" in part.info.extras for part in parts):
+        found.append("model.region_width: no data set has masks; landmarks' places are learned from the labels alone")
+    return found
+
+
+def _unanswered(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit], tasks: Sequence[str]) -> list[str]:
     left = [name for name in tasks if isinstance(TASK_TABLE[name], TextTask)]
     for part, split in zip(parts, splits, strict=True):
         rows = np.flatnonzero(split.codes == SPLITS.index("train"))

@@ -22,12 +22,14 @@ class Prefilled:
       tokens: int32[B, R, W, T], zeros but for the task's token in front.
       cache: the decoder's empty cache; every array leaf starts with [B, R, W].
       step: fn(cache, tokens int32[B, R, W], position int32[]) -> (logits f32[B, R, W, V], cache).
+      region_logits: f32[B, h, w, C] or None.
     """
 
     landmark_logits: jax.Array | None
     tokens: jax.Array
     cache: Any
     step: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
+    region_logits: jax.Array | None = None
 
 
 def prefill(
@@ -54,6 +56,7 @@ def prefill(
     """
     variables = {"params": params}
     memory = model.apply(variables, image, frame_mask, prompt, method="encode")
+    regions = getattr(memory, "region_logits", None)  # the baselines' memories have no places
     shape = (image.shape[0], len(task_tokens), width, length)
     tokens = jnp.zeros(shape, jnp.int32).at[..., 0].set(jnp.asarray(task_tokens, jnp.int32)[None, :, None])
     cache = model.apply(variables, memory, width, length, method="init_cache") if len(task_tokens) else None
@@ -62,7 +65,7 @@ def prefill(
         return model.apply(variables, memory, cache, tokens, position, method="decode_step")
 
     if grammar is None or cache is None:
-        return Prefilled(memory.landmark_logits, tokens, cache, step)
+        return Prefilled(memory.landmark_logits, tokens, cache, step, regions)
     table = jnp.asarray(grammar.table)
 
     def step_within(cache, tokens, position):
@@ -72,4 +75,4 @@ def prefill(
         return mask_logits(logits, table, states), (inner, states)
 
     states = jnp.broadcast_to(jnp.asarray(grammar.starts(model.text_tasks))[None, :, None], shape[:3])
-    return Prefilled(memory.landmark_logits, tokens, (cache, states), step_within)
+    return Prefilled(memory.landmark_logits, tokens, (cache, states), step_within, regions)

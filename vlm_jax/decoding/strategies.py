@@ -88,6 +88,6 @@ def _compiled(
             tokens, scores = search(start, key)
         else:
             tokens, scores = start.tokens[:, :, 0], jnp.zeros((image.shape[0], 0))
-        return Generated(start.landmark_logits, tokens, scores)
+        return Generated(start.landmark_logits, tokens, scores, start.region_logits)
 
     return generate

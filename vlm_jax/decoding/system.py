@@ -40,11 +40,13 @@ class RawPrediction:
       probabilities: f32[B, C], or None where the system has no landmark task.
       texts: {text task: B strings}; `contract.END` where the model says that the procedure ends here.
       scores: {text task: f32[B]}, mean log-probability a token.
+      shares: f32[B, h, w, C], of each place what each landmark covers; None where the system marks no places.
     """
 
     probabilities: np.ndarray | None
     texts: dict[str, list[str]]
     scores: dict[str, np.ndarray]
+    shares: np.ndarray | None = None
 
 
 @dataclass
@@ -153,11 +155,12 @@ class System:
             generate = self.narrow[answered]
         assert generate is not None
         out = generate(self.params, batch.image, batch.frame_mask, batch.prompt)
-        logits, tokens, scores = to_host((out.landmark_logits, out.tokens, out.scores))
+        logits, tokens, scores, regions = to_host((out.landmark_logits, out.tokens, out.scores, out.region_logits))
         return RawPrediction(
             probabilities=None if logits is None else self._calibrated(logits),
             texts={task: [self.text(row) for row in tokens[:, r]] for r, task in enumerate(answered)},
             scores={task: scores[:, r] for r, task in enumerate(answered)},
+            shares=None if regions is None else probabilities(regions),
         )
 
     def probabilities(self, batch: Batch) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vlm_jax.config.rules import TEXT_ONLY
-from vlm_jax.contract import Batch, LandmarkPrediction, Prediction, TextPrediction
+from vlm_jax.contract import Batch, Box, LandmarkPrediction, Prediction, TextPrediction
 from vlm_jax.data.collate import make_batch
 from vlm_jax.decoding.system import RawPrediction, System
 from vlm_jax.errors import UserError
@@ -107,33 +107,64 @@ class Predictor:
         can_roll_out = "describe" in raw.texts
         current = "gold" if request.current else "rolled_out" if can_roll_out else "empty"
         wants_report = bool(request.keyword or request.context)
+        landmarks = self._landmarks(raw, row)
+        report = self._text("report", request, raw, row, "gold" if request.context else "empty", landmarks)
         return Prediction(
             input=request.name,
-            landmarks=self._landmarks(raw, row),
-            describe=self._text("describe", request, raw, row, "gold" if request.previous else "empty"),
-            anticipate=self._text("anticipate", request, ahead, row, current),
-            report=self._text("report", request, raw, row, "gold" if request.context else "empty")
-            if wants_report
-            else None,
+            landmarks=landmarks,
+            describe=self._text("describe", request, raw, row, "gold" if request.previous else "empty", landmarks),
+            anticipate=self._text("anticipate", request, ahead, row, current),  # of what is not in view yet
+            report=report if wants_report else None,
         )
 
     def _landmarks(self, raw: RawPrediction, row: int) -> tuple[LandmarkPrediction, ...] | None:
         if raw.probabilities is None:
             return None
         found = []
-        for name, value in zip(self.system.labels.names, raw.probabilities[row], strict=True):
-            threshold, score = self.system.thresholds.get(name), float(value)
+        for c, name in enumerate(self.system.labels.names):
+            threshold, score = self.system.thresholds.get(name), float(raw.probabilities[row, c])
             present = None if threshold is None else score >= threshold
-            found.append(LandmarkPrediction(name, score, threshold, present, abstained=threshold is None))
+            place = (None, None) if raw.shares is None else _place(raw.shares[row, ..., c])
+            found.append(LandmarkPrediction(name, score, threshold, present, threshold is None, *place))
         return tuple(found)
 
-    def _text(self, task: str, request: Request, raw: RawPrediction, row: int, context: str) -> TextPrediction | None:
+    def _text(
+        self,
+        task: str,
+        request: Request,
+        raw: RawPrediction,
+        row: int,
+        context: str,
+        landmarks: tuple[LandmarkPrediction, ...] | None = None,
+    ) -> TextPrediction | None:
         if task not in raw.texts:
             return None
         score, threshold = float(raw.scores[task][row]), self.system.thresholds.get(task)
         abstained = threshold is not None and score < threshold
-        evidence = () if self.system.config.system in TEXT_ONLY else ((request.name, None),)
-        return TextPrediction(raw.texts[task][row], score, threshold, abstained, context, evidence)
+        text, sees = raw.texts[task][row], self.system.config.system not in TEXT_ONLY
+        evidence = ((request.name, _named(text, landmarks or ())),) if sees else ()
+        return TextPrediction(text, score, threshold, abstained, context, evidence)
+
+
+def _named(text: str, landmarks: Sequence[LandmarkPrediction]) -> Box | None:
+    """The box around the landmarks that a sentence names and the model found; None where there is none."""
+    low = text.lower()
+    boxes = [one.box for one in landmarks if one.box and one.present and one.name.partition("/")[2].lower() in low]
+    if not boxes:
+        return None
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
+
+
+def _place(shares: np.ndarray) -> tuple[float, Box | None]:
+    """The area, and the box of the places that are covered by half or more, of shares f32[h, w]."""
+    covered = shares >= 0.5
+    rows, columns = (np.flatnonzero(covered.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return float(shares.mean()), None
+    height, width = shares.shape
+    left, right, top, bottom = columns[0] / width, (columns[-1] + 1) / width, rows[0] / height, (rows[-1] + 1) / height
+    return float(shares.mean()), (float(left), float(top), float(right), float(bottom))
 
 
 def _check_requests(chunk: list[Request]) -> None:

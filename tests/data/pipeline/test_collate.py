@@ -142,11 +142,11 @@ def test_without_a_head_for_places_masks_are_not_looked_at(collator):
 
 def test_make_batch_decodes_masks(make_config, png):
     config = make_config({"model.region_width": "8"})
-    records = [dataclasses.replace(RECORD, mask=png(np.kron(MASK, np.ones((2, 2), np.uint8)))), None]
-    batch = make_batch(records, TOKENIZER, LABELS, config, images=[IMAGE, None])
+    whole = dataclasses.replace(RECORD, image=png(IMAGE), mask=png(np.kron(MASK, np.ones((2, 2), np.uint8))))
+    batch = make_batch([whole, None], TOKENIZER, LABELS, config)
     assert (batch.regions[0] == MASK).all() and (batch.regions[1] == NO_REGIONS).all()
     with pytest.raises(UserError, match="u: its mask is damaged"):
-        make_batch([dataclasses.replace(RECORD, mask=b"\x89PNG")], TOKENIZER, LABELS, config, images=[IMAGE])
+        make_batch([dataclasses.replace(whole, mask=b"\x89PNG")], TOKENIZER, LABELS, config)
 
 
 def test_more_landmarks_than_a_byte_holds(make_config):

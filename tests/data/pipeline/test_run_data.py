@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from vlm_jax.contract import END, START, Batch, LabelSpace
+from vlm_jax.data import collate as collate_module
 from vlm_jax.data import records, transforms
-from vlm_jax.data import run_data as run_data_module
 from vlm_jax.data.changes import NO_CHANGES, draw_changes
 from vlm_jax.data.run_data import RunData
 from vlm_jax.errors import UserError
@@ -273,6 +273,12 @@ def test_tasks_that_nothing_teaches_are_said(make_config, labels_only_path):
     assert not any("no training record" in line for line in RunData.open(make_config()).notices)
 
 
+def test_places_without_masks_are_said(data, make_config):
+    notices = RunData.open(make_config({"model.region_width": "8"})).notices
+    assert any("model.region_width: no data set has masks" in line for line in notices)
+    assert not any("region_width" in line for line in data.notices)
+
+
 def test_an_unreadable_frame_before_does_not_break_the_next_record(make_config, toy_path, monkeypatch):
     config = make_config({"data.path": str(toy_path), "data.frames": "2"})
     data = RunData.open(config)
@@ -284,7 +290,7 @@ def test_an_unreadable_frame_before_does_not_break_the_next_record(make_config, 
             raise UserError(f"{name}: truncated")
         return decode(source, size, name)
 
-    for module in (records, run_data_module):
+    for module in (records, collate_module):
         monkeypatch.setattr(module, "decode_image", broken)
     first, second = (data._row(data.table.record(i), i, i, NO_CHANGES) for i in (0, 1))
     assert not first["valid"] and set(data.broken) == {0}
