@@ -10,6 +10,7 @@ Presets: light (the default), base, tiny, tiny_vit, tiny_real, tiny_lite0, micro
   asymmetric          asymmetric loss (Ridnik et al. 2021)
   logit_adjustment    the prior's log-odds join the landmark logits in training (Menon et al. 2021)
   recalibrated        a slope and an offset a landmark, fitted on validation (Platt 1999); joins one of the four above
+  places              a head on finer maps marks landmarks' places, learned from masks; their area votes on the landmark
   landmark_tokens     the decoder of describe also sees the predicted landmarks
   grammar             descriptions are generated within the clauses of the training descriptions
   frames=F            the frame and F - 1 frames before it
@@ -202,6 +203,7 @@ ABLATIONS = {
     "asymmetric": {"loss.landmarks": "asymmetric"},
     "logit_adjustment": {"loss.logit_adjustment": 1.0},
     "recalibrated": {"eval.calibration": "platt"},
+    "places": {"model.region_width": 64},
     "landmark_tokens": {"model.condition_on_landmarks": True},
     "grammar": {"eval.grammar": True},
     "learned_weights": {"loss.weighting": "learned"},

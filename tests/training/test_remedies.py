@@ -25,7 +25,7 @@ from vlm_jax.tasks.landmarks import Landmarks
 from vlm_jax.tasks.losses import prior_log_odds
 from vlm_jax.training.loop import train
 
-SPEC = "configs/vlm.py:micro,repeat_factor,recalibrated,landmark_tokens,grammar,frames=2,learned_weights"
+SPEC = "configs/vlm.py:micro,repeat_factor,recalibrated,landmark_tokens,grammar,frames=2,learned_weights,places"
 
 
 @pytest.fixture(scope="module")
