@@ -10,7 +10,7 @@ Presets: light (the default), base, tiny, tiny_vit, tiny_real, tiny_lite0, micro
   asymmetric          asymmetric loss (Ridnik et al. 2021)
   logit_adjustment    the prior's log-odds join the landmark logits in training (Menon et al. 2021)
   recalibrated        a slope and an offset a landmark, fitted on validation (Platt 1999); joins one of the four above
-  places              a head on finer maps marks landmarks' places, learned from masks; their area votes on the landmark
+  places              a head on finer maps marks landmarks' places (from masks, if any); their area votes on each
   landmark_tokens     the decoder of describe also sees the predicted landmarks
   grammar             descriptions are generated within the clauses of the training descriptions
   frames=F            the frame and F - 1 frames before it
