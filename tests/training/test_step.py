@@ -64,7 +64,7 @@ def plain(toy_config, tmp_path_factory):
     """(parameters before, after, what was measured) of 30 steps with the plain loss."""
     run = _run(toy_config(("train.steps", "30"), ("optim.lr", "0.01")), tmp_path_factory.mktemp("plain"))
     before = _flat(jax.device_get(run.state.params))
-    state, history = _steps(run, 60)
+    state, history = _steps(run, 30)
     return before, _flat(state.params), history
 
 

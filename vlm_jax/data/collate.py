@@ -145,7 +145,7 @@ class Collator:
         """uint8[H, W] as in `Batch.regions` from a mask of the source's own labels; sided ones swap in a mirror."""
         columns = self._columns_of(record)
         if flip:  # a pixel of the left one is one of the right one now: where column c takes its value from, reversed
-            goes_to = {int(source): column for column, source in enumerate(self._mirror)}
+            goes_to = {int(source): column for column, source in enumerate(self._mirror) if source >= 0}
             columns = np.array([goes_to.get(int(c), -1) for c in columns], np.int64)
         table = np.zeros(256, np.uint8)
         table[1 : len(columns) + 1] = columns + 1
