@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vlm_jax.config.parts import asks_for_places
 from vlm_jax.data.run_data import RunData
 from vlm_jax.decoding.system import System
 from vlm_jax.errors import UserError
@@ -61,9 +62,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     system = System.from_checkpoint(arguments.workdir)
-    if not system.config.model.region_width:
+    if not asks_for_places(system.config):
         raise UserError(f"{arguments.workdir} marks no places: train with --config.model.region_width=64")
     data = RunData.open(system.config, system.tokenizer, system.labels)
+    if not any(record.mask is not None for record in data.records(arguments.split)):
+        raise UserError(f"no frame of the {arguments.split} split has a mask: build a data set with masks")
     said, true = (np.concatenate(part) for part in zip(*shares(system, data, arguments.split), strict=True))
     prior = np.concatenate([t for _, t in shares(system, data, "train")]).mean(0)
     constant = np.broadcast_to(prior, true.shape)

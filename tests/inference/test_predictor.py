@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from vlm_jax.contract import START
+from vlm_jax.contract import START, LandmarkPrediction
 from vlm_jax.data.transforms import decode_image
 from vlm_jax.errors import EnvironmentFault, UserError
 from vlm_jax.inference import predictor as predictor_module
@@ -54,6 +54,13 @@ def test_a_model_with_places_says_where_things_are(echo, arrays):
     (absent,) = Predictor(Marks(thresholds={"fess/septum": 1.1, "fess/polyp": 0.0}))(arrays[0], previous="septum")
     assert absent.landmarks[0].box and absent.describe.evidence == (("image[0]", None),)
     json.dumps(p.to_json(), allow_nan=False)
+
+
+def test_a_name_inside_another_name_is_not_named():
+    whole = LandmarkPrediction("a/maxillary sinus", 1.0, 0.5, True, box=(0.0, 0.0, 1.0, 1.0))
+    opening = LandmarkPrediction("a/opening of maxillary sinus", 1.0, 0.5, True, box=(0.4, 0.4, 0.5, 0.5))
+    assert predictor_module._named("Opening of maxillary sinus seen", (whole, opening)) == opening.box
+    assert predictor_module._named("the maxillary sinus, opening of maxillary sinus", (whole, opening)) == whole.box
 
 
 def test_texts_reach_their_prompts_and_no_other(echo, arrays):

@@ -98,6 +98,12 @@ def test_only_the_frame_itself_has_places(make_small, make_batch):
     np.testing.assert_array_equal(small(batch).region_logits, before)
 
 
+def test_without_an_image_by_ablation_nothing_is_said_of_places(make_small, make_batch):
+    small = make_small(no_image=True, **PATCHES)
+    assert {"region_head", "region_vote"} <= set(small.params), "sizes unchanged"
+    assert small(make_batch()).region_logits is None
+
+
 def test_without_a_width_there_is_no_such_head(make_small, make_batch):
     small = make_small()
     assert not {"region_head", "region_vote"} & set(small.params)

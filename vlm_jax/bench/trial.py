@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vlm_jax.bench import flops
+from vlm_jax.config.parts import asks_for_places
 from vlm_jax.config.schema import Config
 from vlm_jax.contract import TASKS, Batch
 from vlm_jax.data.pipeline import check_divides
@@ -134,6 +135,9 @@ def random_batch(config: Config, size: int, n_landmarks: int, n_tokens: int, see
         task_mask=np.ones((size, k), bool),
         valid=np.ones(size, bool),
         uid=np.arange(size, dtype=np.int32),
+        regions=rng.integers(0, n_landmarks + 1, (size, data.image_size, data.image_size), dtype=np.uint8)
+        if asks_for_places(config)
+        else None,
     )
 
 

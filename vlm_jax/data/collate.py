@@ -53,8 +53,9 @@ class Collator:
         self._mirror = mirror_columns(labels.names)
         self.regions = asks_for_places(config)
         if self.regions and len(labels) >= NO_REGIONS:
+            most = NO_REGIONS - 1
             raise UserError(
-                f"model.region_width: {len(labels)} landmarks, of which at most {NO_REGIONS - 1} have places"
+                f"model.region_width: {len(labels)} landmarks, of which at most {most} have places; set it to 0"
             )
 
     def empty(self, row: int = PADDING) -> Row:
@@ -79,9 +80,8 @@ class Collator:
         Raises:
           UserError: one of them is not readable; begins with `name`.
         """
-        return decode_image(image, self.size, name), decode_mask(
-            mask, self.size, name
-        ) if mask and self.regions else None
+        pixels = decode_image(image, self.size, name)
+        return pixels, decode_mask(mask, self.size, name) if mask and self.regions else None
 
     def row(
         self,

@@ -148,8 +148,12 @@ class Predictor:
 
 def _named(text: str, landmarks: Sequence[LandmarkPrediction]) -> Box | None:
     """The box around the landmarks that a sentence names and the model found; None where there is none."""
-    low = text.lower()
-    boxes = [one.box for one in landmarks if one.box and one.present and one.name.partition("/")[2].lower() in low]
+    low, boxes = text.lower(), []
+    for one in sorted(landmarks, key=lambda one: -len(one.name)):  # a name may hold another: the longer one is meant
+        name = one.name.partition("/")[2].lower()
+        if name in low and one.box and one.present:
+            boxes.append(one.box)
+        low = low.replace(name, "|")
     if not boxes:
         return None
     left, top, right, bottom = zip(*boxes, strict=True)

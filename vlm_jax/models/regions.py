@@ -1,7 +1,7 @@
 """Where each landmark is, place by place, and what that says of whether it is in view.
 
-A landmark counts as visible from about a hundredth of the image on. That is a tenth of a place of a network's last map,
-which a mean over places hides. The head looks at finer maps, marks each place's share of each landmark (learned from
+In `vocalfolds` a landmark counts as visible from a hundredth of the image on (in the simulator from less). That is a
+tenth of a place of a network's last map, which a mean over places hides. The head looks at finer maps, marks each place's share of each landmark (learned from
 masks where the data has them, from the labels alone where not), and adds up the area.
 """
 

@@ -151,6 +151,7 @@ class Vlm(nn.Module):
             if regions is not None:  # without an image, places say nothing
                 seen = jnp.asarray(frame_mask)[:, :1] & (not self.config.no_image)
                 logits = logits + jnp.where(seen, self.region_vote * area_vote(regions), 0.0)
+                regions = None if self.config.no_image else regions  # nothing was seen: there is nothing to say of it
         rows = np.array([self._prompt_rows.index(PROMPT_ROWS[k]) for k in self._task_rows], np.int32)
         prompts, prompt_mask = prompts[:, rows], prompt_mask[:, rows]
         if not self.text_tasks:
