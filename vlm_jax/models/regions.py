@@ -1,8 +1,9 @@
 """Where each landmark is, place by place, and what that says of whether it is in view.
 
 In `vocalfolds` a landmark counts as visible from a hundredth of the image on (in the simulator from less). That is a
-tenth of a place of a network's last map, which a mean over places hides. The head looks at finer maps, marks each place's share of each landmark (learned from
-masks where the data has them, from the labels alone where not), and adds up the area.
+tenth of a place of a network's last map, which a mean over places hides. The head looks at finer maps, marks each
+place's share of each landmark (learned from masks where the data has them, from the labels alone where not), and adds
+up the area.
 """
 
 from __future__ import annotations

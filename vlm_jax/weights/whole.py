@@ -64,7 +64,7 @@ def read_whole(config: Config) -> Restored | None:
         ]
     widths = [c.model.region_width for c in (config, theirs)]
     if all(widths) and widths[0] != widths[1]:  # a model without places may start from one with them, and the reverse
-        differ.append(("model.region_width", *widths))
+        differ.append(("model.region_width", widths[0], widths[1]))
     if differ:
         said = ", ".join(f"{key} is {a} here and {b} there" for key, a, b in differ[:4])
         raise UserError(f"{KEY}: {directory} is a run of {theirs.name}, another model ({said}): take its preset")
