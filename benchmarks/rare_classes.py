@@ -33,7 +33,8 @@ from vlm_jax.evaluation.intervals import Samples
 
 N_RARE, SHARE = 5, 0.2
 SEEDS = {"pilot": 101, "plain": 102, "pool": 103, "held_out": 104}
-REMEDIES = ("class_balanced", "repeat_factor", "asymmetric", "logit_adjustment")
+REMEDIES = ("class_balanced", "repeat_factor", "asymmetric", "logit_adjustment", "places", "class_balanced+places")
+"""Arguments of the preset; `+` joins several."""
 
 
 def prevalence(dataset: Dataset) -> np.ndarray:
@@ -149,7 +150,7 @@ class Benchmark:
         data = self.simulate()
         names = rarest(data["pilot"])
         sets = self.prepare(data, names)
-        systems = {"plain": "", "balanced": "", **{r: f",{r}" for r in self.args.remedies}}
+        systems = {"plain": "", "balanced": "", **{r: f",{r}".replace("+", ",") for r in self.args.remedies}}
         preset = f"{self.args.preset}{{}},recalibrated"
         jobs = []
         for seed in range(self.args.seeds):

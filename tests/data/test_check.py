@@ -258,3 +258,36 @@ def test_the_command(toy, tmp_path, capsys, sound):
 
     assert cli.main(["data", "check", str(tmp_path / "nowhere")]) == 2
     assert "is not a data set" in capsys.readouterr().err
+
+
+def test_masks_that_say_nothing_or_another_thing(toy, tmp_path):
+    """Masks are read in training alone, so that no other command would find them wrong."""
+    import io
+
+    from PIL import Image
+
+    def png(values):
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    good = png(np.full((24, 24), 2, np.uint8))
+    bad = {
+        0: good,
+        1: good[:30],
+        2: png(np.zeros((24, 24, 3), np.uint8)),
+        3: png(np.eye(24, 48, dtype=np.uint8) * 3),
+    }
+    info = dataclasses.replace(toy.INFO, extras=("mask",))
+    sound = toy.write(tmp_path / "a", with_frames(toy, lambda f, i: dataclasses.replace(f, mask=good)), info)
+    assert found(sound) == set()
+    out = toy.write(tmp_path / "b", with_frames(toy, lambda f, i: dataclasses.replace(f, mask=bad[i])), info)
+    said = {(f.level, f.message) for f in check_dataset(out, progress=False).findings if f.code == "mask"}
+    assert said == {
+        ("error", "its mask is damaged; build the data set again"),
+        ("error", "its mask is a RGB image, not one label a pixel; build the data set again"),
+        ("error", "its mask holds the value 3; the 2 labels count from 1"),
+        ("warning", "its mask is 48 x 24 pixels, the image 24 x 24: another shape"),
+    }
+    assert {f for f in found(out) if f[1] == "mask" and f[2].endswith("/0")} == set()
+    assert not any(code == "mask" for _, code, _ in found(out, images=False))

@@ -33,7 +33,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def config():
     """Encoders of one layer, for the compiler's time is the test's time; the decoder keeps its own."""
-    sizes = {"data.target_length": LENGTH, "data.prompt_length": 12,
+    sizes = {"data.target_length": LENGTH, "data.prompt_length": 12, "model.region_width": 8,
              "model.image_encoder.layers": 1, "model.text_encoder.layers": 1}  # fmt: skip
     return load_config("configs/vlm.py:micro", {key: str(value) for key, value in sizes.items()})
 
@@ -123,6 +123,7 @@ def test_greedy_cached_equals_uncached(parts, tokenizer, config, generate, apply
     np.testing.assert_array_equal(out.tokens, target[:, slots])
     np.testing.assert_allclose(out.scores, total / count, atol=1e-4)
     np.testing.assert_allclose(out.landmark_logits, np.asarray(outputs.landmark_logits), atol=1e-4)
+    np.testing.assert_allclose(out.region_logits, np.asarray(outputs.region_logits), atol=1e-4)
     assert len({tuple(row) for row in out.tokens[..., 1:].reshape(-1, LENGTH - 1)}) > 3
 
 
@@ -140,6 +141,7 @@ def test_beams_scores_equal_the_teacher_forced_ones(parts, tokenizer, config, ge
     ends = np.cumsum(out.tokens[..., 1:] == tokenizer.eos_id, -1) - (out.tokens[..., 1:] == tokenizer.eos_id)
     mean = np.where(ends == 0, log_probs, 0).sum(-1) / (ends == 0).sum(-1)
     np.testing.assert_allclose(out.scores, mean, atol=1e-4)
+    np.testing.assert_array_equal(out.region_logits, greedy.region_logits)
     assert (out.tokens != greedy.tokens).any()
     assert (out.scores >= greedy.scores - 1e-4).mean() > 0.8
 
@@ -157,6 +159,7 @@ def test_predict_gives_probabilities_texts_and_scores(system, tokenizer, config)
     raw = system.predict(batch)
     out = system.generate(system.params, batch.image, batch.frame_mask, batch.prompt)
     np.testing.assert_allclose(raw.probabilities, np.asarray(jax.nn.sigmoid(out.landmark_logits)), atol=1e-6)
+    np.testing.assert_allclose(raw.shares, np.asarray(jax.nn.sigmoid(out.region_logits)), atol=1e-6)
     assert set(raw.texts) == {"describe", "anticipate", "report"}
     for r, task in enumerate(system.model.text_tasks):
         tokens = np.asarray(out.tokens[:, r])

@@ -96,6 +96,8 @@ def test_only_the_frame_itself_has_places(make_small, make_batch):
     before = small(batch).region_logits
     batch.image[:, 1] = 255 - batch.image[:, 1]
     np.testing.assert_array_equal(small(batch).region_logits, before)
+    batch.image[:, 0] = 255 - batch.image[:, 0]
+    assert (np.asarray(small(batch).region_logits) != before).any((1, 2, 3)).all()
 
 
 def test_without_an_image_by_ablation_nothing_is_said_of_places(make_small, make_batch):

@@ -27,7 +27,9 @@ QUICK = {
 
 
 def main() -> None:
-    config = load_config("configs/vlm.py:micro", [("model.vocab_size", "64"), ("data.prompt_length", "8")])
+    config = load_config(
+        "configs/vlm.py:micro", [("model.vocab_size", "64"), ("data.prompt_length", "8"), ("model.region_width", "8")]
+    )
     model = build_model(config, 5, 60)
     rng = np.random.default_rng(0)
     abstract = jax.eval_shape(lambda key: init_params(model, config, key), jax.random.key(0))
@@ -44,7 +46,7 @@ def main() -> None:
         out = model.apply({"params": params}, *batch)
         labels = jax.nn.one_hot(batch[3][:, 1:, 1:], 64)
         tokens = -(jax.nn.log_softmax(out.token_logits) * labels).sum(-1).mean()
-        return tokens + jnp.mean(jax.nn.softplus(out.landmark_logits))
+        return tokens + jnp.mean(jax.nn.softplus(out.landmark_logits)) + jnp.mean(jax.nn.softplus(out.region_logits))
 
     def run(sizes, devices):
         mesh = make_mesh(config.parallel.__class__(*sizes), devices)

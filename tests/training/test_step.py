@@ -46,12 +46,21 @@ def _flat(tree):
 
 
 @pytest.mark.parametrize("weighting", ["fixed", pytest.param("learned", marks=pytest.mark.slow)])
-def test_accumulated_gradients_equal_those_of_the_whole_batch(toy_config, tmp_path, weighting):
+def test_accumulated_gradients_equal_those_of_the_whole_batch(toy_config, masked_path, tmp_path, weighting):
+    """Some images are dropped, and their masks with them: parts of a batch have unequal numbers of what is known."""
     common = (*STILL, ("loss.weighting", weighting), ("optim.lr", "0.01"), ("optim.warmup_steps", "0"))
+    common += (("data.path", str(masked_path)), ("model.region_width", "16"), ("augment.drop_image", "0.4"))
     whole, first = _steps(_run(toy_config(*common), tmp_path / "a"))
     parts, second = _steps(_run(toy_config(*common, ("optim.accumulate", "4")), tmp_path / "b"))
     for a, b in zip(first, second, strict=True):
-        for name in ("loss", "grad_norm", "loss/report", "accuracy/landmarks"):
+        for name in (
+            "loss",
+            "grad_norm",
+            "loss/report",
+            "accuracy/landmarks",
+            "regions/landmarks",
+            "area_error/landmarks",
+        ):
             np.testing.assert_allclose(a[name], b[name], rtol=2e-5, err_msg=name)
     for (name, a), b in zip(_flat(whole.params).items(), _flat(parts.params).values(), strict=True):
         # Adam divides by the gradient's own size: where that is rounding noise, so is the step.

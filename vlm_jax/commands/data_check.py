@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-HELP = """The data doctor: look for broken images, leaks, and rows that contradict each other.
+HELP = """The data doctor: look for broken images and masks, leaks, and rows that contradict each other.
 
 Exit code 0 without errors (warnings allowed), 2 with errors.
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import simplejpeg
+
 from vlm_jax.data.check_rows import row_findings
 from vlm_jax.data.files import sha256_file
 from vlm_jax.data.findings import Finding
@@ -20,7 +23,7 @@ from vlm_jax.data.lookalikes import SIDE, Lookalikes
 from vlm_jax.data.progress import Progress
 from vlm_jax.data.store import Dataset, open_dataset
 from vlm_jax.data.tfds_layout import parse
-from vlm_jax.data.transforms import decode_image
+from vlm_jax.data.transforms import decode_image, read_mask
 from vlm_jax.errors import EnvironmentFault, UserError
 
 SHOWN = 5
@@ -51,7 +54,7 @@ def check_dataset(path: str | Path, *, images: bool = True, progress: bool = Tru
 
     Args:
       path: its directory.
-      images: decode every image (the slow part).
+      images: decode every image and mask (the slow part).
       progress: say on stderr how far it is.
 
     Raises:
@@ -104,7 +107,7 @@ def _shards(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _images(dataset: Dataset, progress: bool) -> list[Finding]:
-    """Decodes every image; finds broken ones, and equal or near-equal ones."""
+    """Decodes every image and mask; finds broken ones, and equal or near-equal images."""
     findings: list[Finding] = []
     digests: dict[bytes, list[int]] = defaultdict(list)
     looks, patients = Lookalikes(), _patients(dataset)
@@ -119,6 +122,8 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
             except UserError as error:
                 findings.append(Finding("error", "image", uid, str(error).removeprefix(f"{uid}: ")))
                 continue
+            if example.mask:
+                findings += _mask(example.mask, uid, dataset.info.labels, example.image)
             if example.uid != uid:
                 findings.append(Finding("error", "order", uid, f"the shard holds '{example.uid}' in its place"))
             if not dataset.frames.assessable[i]:
@@ -127,6 +132,21 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
             looks.add(patients[i], i, small)
         bar.step(f"{len(dataset.frames)} decoded")
     return findings + _duplicates(dataset, digests, looks.pairs(progress), patients)
+
+
+def _mask(mask: bytes, uid: str, labels: Sequence[str], image: bytes) -> Iterator[Finding]:
+    """What is wrong with a frame's mask; masks are read in training alone, and by no one else's eyes."""
+    try:
+        values = read_mask(mask, uid)
+    except UserError as error:
+        yield Finding("error", "mask", uid, str(error).removeprefix(f"{uid}: "))
+        return
+    if (most := int(np.max(values, initial=0))) > len(labels):
+        yield Finding("error", "mask", uid, f"its mask holds the value {most}; the {len(labels)} labels count from 1")
+    height, width, *_ = simplejpeg.decode_jpeg_header(image)
+    if abs(values.shape[0] * width - values.shape[1] * height) > max(height, width):
+        size = f"{values.shape[1]} x {values.shape[0]}"
+        yield Finding("warning", "mask", uid, f"its mask is {size} pixels, the image {width} x {height}: another shape")
 
 
 def _patients(dataset: Dataset) -> list[str]:

@@ -52,11 +52,6 @@ class Collator:
         self._columns = columns
         self._mirror = mirror_columns(labels.names)
         self.regions = asks_for_places(config)
-        if self.regions and len(labels) >= NO_REGIONS:
-            most = NO_REGIONS - 1
-            raise UserError(
-                f"model.region_width: {len(labels)} landmarks, of which at most {most} have places; set it to 0"
-            )
 
     def empty(self, row: int = PADDING) -> Row:
         """A slot that holds nothing: valid = False."""
@@ -74,14 +69,26 @@ class Collator:
             **({"regions": np.full((self.size, self.size), NO_REGIONS, np.uint8)} if self.regions else {}),
         }
 
-    def decode(self, image: bytes, mask: bytes | None, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def decode(
+        self, image: bytes, mask: bytes | None, name: str, *, strict: bool = True
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """The image uint8[S, S, 3]; its mask uint8[S, S], where the run looks at masks and there is one.
+
+        Args:
+          strict: raise for a damaged mask, too, in place of saying that there is none.
 
         Raises:
           UserError: one of them is not readable; begins with `name`.
         """
         pixels = decode_image(image, self.size, name)
-        return pixels, decode_mask(mask, self.size, name) if mask and self.regions else None
+        if not mask or not self.regions:
+            return pixels, None
+        try:
+            return pixels, decode_mask(mask, self.size, name)
+        except UserError:
+            if strict:
+                raise
+            return pixels, None
 
     def row(
         self,
@@ -148,7 +155,7 @@ class Collator:
             goes_to = {int(source): column for column, source in enumerate(self._mirror) if source >= 0}
             columns = np.array([goes_to.get(int(c), -1) for c in columns], np.int64)
         table = np.zeros(256, np.uint8)
-        table[1 : len(columns) + 1] = columns + 1
+        table[1 : len(columns) + 1] = columns[:255] + 1  # a grey value names no label beyond
         return table[mask]
 
     def _set_texts(self, out: Row, record: Record, drop: tuple[bool, ...]) -> None:

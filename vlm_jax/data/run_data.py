@@ -19,7 +19,7 @@ from vlm_jax.data.mixture import Mixture
 from vlm_jax.data.pipeline import check_divides, data_shard, read_batches, to_global
 from vlm_jax.data.record_table import RecordTable
 from vlm_jax.data.records import SourceRecords, build_records, unit_of
-from vlm_jax.data.run_sources import NOTHING, agreeing_sources, open_all, unsplit
+from vlm_jax.data.run_sources import NOTHING, agreeing_sources, check_places, label_counts, open_all, unsplit
 from vlm_jax.data.sampling import source_shares
 from vlm_jax.data.split_rules import SPLITS
 from vlm_jax.data.splits import SourceSplit, split_sources
@@ -101,6 +101,7 @@ class RunData:
         if tokenizer is None and unit != "frames":  # pixels alone need no words
             data.tokenizer = data._own_tokenizer()
         if unit == "joined":
+            check_places(sources, config)
             data.notices += untaught(parts, splits, config) if labels is None else ()
             foreign = labels is None and (tokenizer is not None or config.data.tokenizer not in ("", NEW))
             data.notices += cut_texts(data.tokenizer, data.train_texts(), config.data, foreign=foreign)
@@ -138,17 +139,7 @@ class RunData:
 
     def label_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """(positives, negatives), each int64[C], over the training records."""
-        positives, negatives = np.zeros(len(self.labels), np.int64), np.zeros(len(self.labels), np.int64)
-        for part, split in zip(self.parts, self.splits, strict=True):
-            rows = np.flatnonzero(split.codes == SPLITS.index("train"))
-            if not len(rows) or not part.info.labels:
-                continue
-            values = np.stack([part.labels(int(i)) for i in rows])
-            columns = self.columns[part.info.source]
-            known = columns >= 0
-            positives[columns[known]] += (values == 1).sum(axis=0)[known]
-            negatives[columns[known]] += (values == 0).sum(axis=0)[known]
-        return positives, negatives
+        return label_counts(self.parts, self.splits, self.columns, len(self.labels))
 
     @functools.cached_property
     def columns(self) -> dict[str, np.ndarray]:
@@ -231,7 +222,7 @@ class RunData:
             position = int(positions[slot])
             record = replaced.get(position) or table.record(position, image=False)
             row, picture = (int(table.rows[i]) for i in (position, shown.get(position, position)))
-            return self._row(record, row, picture, NO_CHANGES)
+            return self._row(record, row, picture, NO_CHANGES, strict=False)  # no answer hangs on a mask
 
         shard = self._shard(mesh, batch_size, "eval.batch_size")
         batches = self._read(make_row, batch_size, shard, 0, -(-len(positions) // batch_size))
@@ -272,10 +263,10 @@ class RunData:
             record = self.table.record(row, image=False)
             return self._row(record, row, row, draw_changes(self.config, slot, pictured=record.image is not None))
 
-    def _row(self, record: Record, row: int, picture: int, changes: Changes) -> Row:
+    def _row(self, record: Record, row: int, picture: int, changes: Changes, *, strict: bool = True) -> Row:
         """One slot of a batch. A record that cannot be read keeps it, empty, and is counted in `broken`."""
         try:
-            image, mask = self._pixels(record, picture)
+            image, mask = self._pixels(record, picture, strict)
         except EnvironmentFault:  # the disk went away: no fault of the record's
             raise
         except UserError as error:
@@ -285,7 +276,7 @@ class RunData:
         before = [] if image is None else part.before(place, self.config.data)
         return self._collator.row(record, image, row=row, changes=changes, before=before, mask=mask)
 
-    def _pixels(self, record: Record, row: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _pixels(self, record: Record, row: int, strict: bool) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The image uint8[S, S, 3]; its mask uint8[S, S], where the run looks at masks and there is one."""
         if record.image is None or self.config.system in TEXT_ONLY:
             return None, None
@@ -296,4 +287,4 @@ class RunData:
                 stored = part.dataset.read_frame(int(part.frame[place]))
             encoded, mask = stored.image, stored.mask
         with self.timings.timed("decode"):
-            return self._collator.decode(encoded, mask, record.uid)
+            return self._collator.decode(encoded, mask, record.uid, strict=strict)

@@ -1,14 +1,17 @@
-"""The data sets of a run, opened, and what those of one source must have in common."""
+"""The data sets of a run, opened; what those of one source must have in common, and how often each label is there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vlm_jax.contract import DatasetInfo
+from vlm_jax.config.parts import asks_for_places
+from vlm_jax.config.schema import Config
+from vlm_jax.contract import NO_REGIONS, DatasetInfo
 from vlm_jax.data.files import local_path
 from vlm_jax.data.records import SourceRecords
+from vlm_jax.data.split_rules import SPLITS
 from vlm_jax.data.splits import UNUSED, SourceSplit, choose_level
 from vlm_jax.data.store import Dataset, open_dataset
 from vlm_jax.errors import UserError
@@ -56,6 +59,15 @@ def agreeing_sources(datasets: Sequence[Dataset]) -> dict[str, DatasetInfo]:
     return sources
 
 
+def check_places(sources: Mapping[str, DatasetInfo], config: Config) -> None:
+    """Refuses more landmarks than `Batch.regions` can tell apart, where the run marks their places."""
+    n = sum(len(info.labels) for info in sources.values())
+    if asks_for_places(config) and n >= NO_REGIONS:
+        raise UserError(
+            f"model.region_width: {n} landmarks, of which at most {NO_REGIONS - 1} have places; set it to 0"
+        )
+
+
 def unsplit(parts: Sequence[SourceRecords]) -> list[SourceSplit]:
     """No split: data that are scored whole, by another site's model. Grouped by the strictest column there is."""
     found = []
@@ -63,3 +75,24 @@ def unsplit(parts: Sequence[SourceRecords]) -> list[SourceSplit]:
         level, _ = choose_level(part, "")
         found.append(SourceSplit(np.full(len(part), UNUSED, np.int8), part.groups(level), level, ()))
     return found
+
+
+def label_counts(
+    parts: Sequence[SourceRecords], splits: Sequence[SourceSplit], columns: Mapping[str, np.ndarray], n_labels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(positives, negatives), each int64[n_labels], over the training records.
+
+    Args:
+      columns: source -> the place of each of its own labels, -1 where there is none.
+    """
+    positives, negatives = np.zeros(n_labels, np.int64), np.zeros(n_labels, np.int64)
+    for part, split in zip(parts, splits, strict=True):
+        rows = np.flatnonzero(split.codes == SPLITS.index("train"))
+        if not len(rows) or not part.info.labels:
+            continue
+        values = np.stack([part.labels(int(i)) for i in rows])
+        own = columns[part.info.source]
+        known = own >= 0
+        positives[own[known]] += (values == 1).sum(axis=0)[known]
+        negatives[own[known]] += (values == 0).sum(axis=0)[known]
+    return positives, negatives

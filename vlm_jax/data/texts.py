@@ -36,8 +36,11 @@ def texts_of(part: SourceRecords, rows: np.ndarray) -> set[str]:
 def untaught(parts: Sequence[SourceRecords], splits: Sequence[SourceSplit], config: Config) -> list[str]:
     """A line each where no training record has a target of some text tasks, or a mask for `model.region_width`."""
     found = _unanswered(parts, splits, config.tasks)
-    if asks_for_places(config) and not any("mask" in part.info.extras for part in parts):
-        found.append("model.region_width: no data set has masks; landmarks' places are learned from the labels alone")
+    if asks_for_places(config) and not any(
+        "mask" in part.info.extras and (split.codes == SPLITS.index("train")).any()
+        for part, split in zip(parts, splits, strict=True)
+    ):
+        found.append("model.region_width: no training set has masks; places are learned from the labels alone")
     return found
 
 

@@ -61,11 +61,11 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=method)
 
 
-def decode_mask(data: bytes, size: int, name: str) -> np.ndarray:
-    """uint8[size, size] from the PNG bytes of a frame's mask: the label of the nearest pixel.
+def read_mask(data: bytes, name: str) -> np.ndarray:
+    """uint8[H, W], the label of each pixel, from the PNG bytes of a frame's mask.
 
     Raises:
-      UserError: not a PNG of one grey value a pixel.
+      UserError: not a PNG of one grey value a pixel; begins with `name`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
@@ -73,10 +73,14 @@ def decode_mask(data: bytes, size: int, name: str) -> np.ndarray:
                 raise UserError(
                     f"{name}: its mask is a {image.mode} image, not one label a pixel; build the data set again"
                 )
-            values = np.asarray(image, np.uint8)
+            return np.asarray(image, np.uint8)
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, struct.error):
         raise UserError(f"{name}: its mask is damaged; build the data set again") from None
-    return cv2.resize(values, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def decode_mask(data: bytes, size: int, name: str) -> np.ndarray:
+    """uint8[size, size], the label of the nearest pixel; raises as `read_mask` does."""
+    return cv2.resize(read_mask(data, name), (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 _BITS_PER_SAMPLE = 258  # TIFF's tag

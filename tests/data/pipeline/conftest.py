@@ -115,6 +115,23 @@ def labels_only_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def masked_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Source `toy` again, a mask beside each image: label 2 everywhere. That of each procedure's first frame is cut."""
+    out = tmp_path_factory.mktemp("masked")
+    mask = as_png(np.full((16, 16), 2, np.uint8))
+
+    def masked(id: str) -> ProcedureBundle:
+        bundle = frame_bundle(id)
+        frames = (dataclasses.replace(f, mask=mask if f.uid != f"{id}/v0/0" else mask[:20]) for f in bundle.frames)
+        return dataclasses.replace(bundle, frames=frames)
+
+    keywords = ("inspect", "history", "tool")
+    info = DatasetInfo(source="toy", world="simulated", labels=LABELS, keywords=keywords, extras=("mask",))
+    write_dataset(out / "d", info, [f"p{i}" for i in range(8)], masked, progress=False)
+    return out / "d"
+
+
+@pytest.fixture(scope="session")
 def notes_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Source `notes`: 5 notes of 4 sentences, no frames."""
     out = tmp_path_factory.mktemp("notes")

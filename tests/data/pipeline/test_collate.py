@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vlm_jax.contract import END, NO_REGIONS, START, TASKS, LabelSpace, Record
+from vlm_jax.contract import END, START, TASKS, LabelSpace, Record
 from vlm_jax.data.changes import Changes
 from vlm_jax.data.collate import Collator, make_batch
 from vlm_jax.errors import UserError
@@ -115,41 +115,3 @@ def test_make_batch(make_config, toy_path):
 def test_make_batch_names_the_image_that_is_broken(make_config):
     with pytest.raises(UserError, match="^u: not an image"):
         make_batch([dataclasses.replace(RECORD, image=b"no image")], TOKENIZER, LABELS, make_config())
-
-
-MASK = np.zeros((16, 16), np.uint8)
-MASK[:4, :4], MASK[8:, 10:], MASK[4:8, :] = 1, 2, 3
-
-
-def test_regions_are_the_run_s_columns_and_swap_sides_in_a_mirror(make_config):
-    config = make_config({"model.region_width": "8"})
-    collator = Collator(TOKENIZER, LABELS, config, {"a": np.array([2, 3, -1])})
-    row = collator.row(RECORD, IMAGE, mask=MASK)
-    assert row["regions"].dtype == np.uint8
-    assert (row["regions"] == np.array([0, 3, 4, 0])[MASK]).all(), "what the model does not know is nothing"
-    own = Collator(TOKENIZER, LABELS, config)
-    flipped = own.row(RECORD, IMAGE, mask=MASK, changes=Changes(flip=True))["regions"]
-    assert (flipped == np.array([0, 2, 1, 3])[MASK[:, ::-1]]).all(), "the left fold's pixels are the right one's"
-    for known in (own.row(RECORD, IMAGE), own.row(RECORD, None, mask=MASK), own.empty()):
-        assert (known["regions"] == NO_REGIONS).all()
-    dropped = own.row(RECORD, IMAGE, mask=MASK, changes=Changes(drop_image=True))
-    assert (dropped["regions"] == NO_REGIONS).all(), "what the model does not see is not asked of it"
-
-
-def test_without_a_head_for_places_masks_are_not_looked_at(collator):
-    assert "regions" not in collator.row(RECORD, IMAGE, mask=MASK)
-
-
-def test_make_batch_decodes_masks(make_config, png):
-    config = make_config({"model.region_width": "8"})
-    whole = dataclasses.replace(RECORD, image=png(IMAGE), mask=png(np.kron(MASK, np.ones((2, 2), np.uint8))))
-    batch = make_batch([whole, None], TOKENIZER, LABELS, config)
-    assert (batch.regions[0] == MASK).all() and (batch.regions[1] == NO_REGIONS).all()
-    with pytest.raises(UserError, match="u: its mask is damaged"):
-        make_batch([dataclasses.replace(whole, mask=b"\x89PNG")], TOKENIZER, LABELS, config)
-
-
-def test_more_landmarks_than_a_byte_holds(make_config):
-    labels = LabelSpace.union({"a": tuple(f"l{i}" for i in range(NO_REGIONS))})
-    with pytest.raises(UserError, match="at most 254 have places"):
-        Collator(TOKENIZER, labels, make_config({"model.region_width": "8"}))

@@ -273,12 +273,6 @@ def test_tasks_that_nothing_teaches_are_said(make_config, labels_only_path):
     assert not any("no training record" in line for line in RunData.open(make_config()).notices)
 
 
-def test_places_without_masks_are_said(data, make_config):
-    notices = RunData.open(make_config({"model.region_width": "8"})).notices
-    assert any("model.region_width: no data set has masks" in line for line in notices)
-    assert not any("region_width" in line for line in data.notices)
-
-
 def test_an_unreadable_frame_before_does_not_break_the_next_record(make_config, toy_path, monkeypatch):
     config = make_config({"data.path": str(toy_path), "data.frames": "2"})
     data = RunData.open(config)
