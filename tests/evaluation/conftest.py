@@ -62,6 +62,11 @@ def frames_bundle(name: str) -> ProcedureBundle:
     )
 
 
+@pytest.fixture(scope="session")
+def toy_bundle():
+    return frames_bundle
+
+
 def notes_bundle(name: str) -> ProcedureBundle:
     sentences = tuple(Sentence(f"{name}-s{i}", name, f"note {i} of all", f"key_{i}") for i in range(3))
     return ProcedureBundle(Procedure(name, name, "notes"), sentences=sentences)

@@ -62,7 +62,8 @@ class System:
       meta: of the checkpoint (step, data sources, those of the runs it started from, metrics, versions); empty during
         training.
       generate: the compiled decoding function; built from `config.eval` when not given.
-      encode: the compiled landmark logits, (params, image, frame_mask, prompt) -> f32[B, C].
+      encode: the compiled (params, image, frame_mask, prompt) -> logits of landmarks f32[B, C] and of their places
+        f32[B, h, w, C], None where the model marks none.
       narrow: {text tasks: the compiled decoding function of these alone}, built when first asked for.
     """
 
@@ -76,7 +77,7 @@ class System:
     clauses: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
     generate: Callable[..., Generated] | None = None
-    encode: Callable[..., jax.Array] | None = None
+    encode: Callable[..., tuple[jax.Array, jax.Array | None]] | None = None
     narrow: dict[tuple[str, ...], Callable[..., Generated]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -166,7 +167,14 @@ class System:
     def probabilities(self, batch: Batch) -> np.ndarray:
         """Landmark probabilities f32[B, C] of a system with that task: nothing is generated."""
         assert self.encode is not None
-        return self._calibrated(to_host(self.encode(self.params, batch.image, batch.frame_mask, batch.prompt)))
+        logits, _ = self.encode(self.params, batch.image, batch.frame_mask, batch.prompt)
+        return self._calibrated(to_host(logits))
+
+    def places(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        """`probabilities`, and the shares f32[B, h, w, C] of places that each landmark covers; None without places."""
+        assert self.encode is not None
+        logits, regions = to_host(self.encode(self.params, batch.image, batch.frame_mask, batch.prompt))
+        return self._calibrated(logits), None if regions is None else probabilities(regions)
 
     def _calibrated(self, logits: np.ndarray) -> np.ndarray:
         return calibrate(probabilities(logits), self.labels.names, self.calibration)
@@ -196,8 +204,12 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float32)))
 
 
-def _make_encode(model: Any) -> Callable[..., jax.Array]:
-    return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method="encode").landmark_logits)
+def _make_encode(model: Any) -> Callable[..., tuple[jax.Array, jax.Array | None]]:
+    def encode(params: Any, *inputs: Any) -> tuple[jax.Array, jax.Array | None]:
+        memory = model.apply({"params": params}, *inputs, method="encode")
+        return memory.landmark_logits, getattr(memory, "region_logits", None)  # the baselines' have no places
+
+    return jax.jit(encode)
 
 
 def _make_generate(

@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from vlm_jax.config.parts import asks_for_places
 from vlm_jax.config.rules import LISTS
-from vlm_jax.contract import START, TEXT_TASKS, Batch
+from vlm_jax.contract import START, TEXT_TASKS, Batch, Box
 from vlm_jax.data.joins import join_context
 from vlm_jax.data.progress import Progress
 from vlm_jax.data.run_data import RunData
+from vlm_jax.decoding.boxes import areas_and_boxes
 from vlm_jax.decoding.system import System
+from vlm_jax.evaluation.place_scores import compare, true_shares, usual_shares
 from vlm_jax.evaluation.text_scores import shuffled
 from vlm_jax.evaluation.units import Unit
 
@@ -47,12 +50,18 @@ class Answers:
     Attributes:
       probabilities: {row: float32[C]} for rows of landmark units.
       truth, known: {row: bool[C]}: the labels that the batch carried (`data.landmark_labels` decides which).
+      boxes, true_boxes: {row: (area, box) of each label}, of models that mark places; the true ones where there is a
+        mask.
+      places: {row: `compare` of the answer and of the constant one, f32[2, 5, C]}, where there is a mask.
       texts: {text task: {row: text}}. scores: {text task: {row: mean log-probability a token}}.
     """
 
     probabilities: dict[int, np.ndarray] = field(default_factory=dict)
     truth: dict[int, np.ndarray] = field(default_factory=dict)
     known: dict[int, np.ndarray] = field(default_factory=dict)
+    boxes: dict[int, list[tuple[float, Box | None]]] = field(default_factory=dict)
+    true_boxes: dict[int, list[tuple[float, Box | None]]] = field(default_factory=dict)
+    places: dict[int, np.ndarray] = field(default_factory=dict)
     texts: dict[str, dict[int, str]] = field(default_factory=lambda: {task: {} for task in TEXT_TASKS})
     scores: dict[str, dict[int, float]] = field(default_factory=lambda: {task: {} for task in TEXT_TASKS})
 
@@ -60,14 +69,18 @@ class Answers:
 class Answerer:
     """Runs a system over rows of a split."""
 
-    def __init__(self, system: System, data: RunData, split: str, *, progress: bool = False) -> None:
-        self.system, self.data = system, data
+    def __init__(
+        self, system: System, data: RunData, split: str, *, progress: bool = False, reference: RunData | None = None
+    ) -> None:
+        """`reference`: whose training frames give the constant answer to where landmarks are; `data`, by default."""
+        self.system, self.data, self.reference = system, data, reference or data
         self.view = data.records(split)
         self._row_of = {int(row): i for i, row in enumerate(self.view.rows)}
         self.batch_size = system.config.eval.batch_size
         self.progress = progress
         self.tasks: tuple[str, ...] = tuple(system.config.tasks)
         self._pictures: dict[int, int] = {}  # row -> whose picture is shown in its place
+        self._usual: np.ndarray | None = None
 
     def answer(self, units: Mapping[str, Sequence[Unit]], context: str) -> Answers:
         """Answers to all units of the system's tasks that can be answered in this context."""
@@ -186,16 +199,32 @@ class Answerer:
                 bar.tick()
 
     def _classify(self, rows: Sequence[int], overrides: Overrides, answers: Answers, what: str) -> None:
-        """Landmark probabilities alone: nothing is generated."""
+        """Landmark probabilities alone: nothing is generated. For gold, places, too, where the model marks them."""
+        located = what == "gold" and asks_for_places(self.system.config)
         with Progress(f"landmarks, {what}", 1, "frames", self.progress) as bar:
             for batch in self._batches(rows, self.batch_size, overrides):
-                probabilities = self.system.probabilities(batch)
+                probabilities, shares = (
+                    self.system.places(batch) if located else (self.system.probabilities(batch), None)
+                )
                 truth, known = np.asarray(batch.landmarks) > 0, np.asarray(batch.landmarks_mask)
                 for i, row in self._valid(batch):
                     answers.probabilities[row] = probabilities[i]
                     answers.truth[row], answers.known[row] = truth[i], known[i]
                     bar.tick()
+                if shares is not None:
+                    self._locate(batch, shares, answers)
             bar.step(f"{len(rows)} frames")
+
+    def _locate(self, batch: Batch, shares: np.ndarray, answers: Answers) -> None:
+        """Boxes of every frame, and how far those with masks are off, beside the constant answer."""
+        true, masked = true_shares(batch, shares.shape)
+        for i, row in self._valid(batch):
+            answers.boxes[row] = areas_and_boxes(shares[i])
+            if masked[i]:
+                if self._usual is None:
+                    self._usual = usual_shares(self.reference, shares.shape[1:3], self.batch_size)
+                answers.true_boxes[row] = areas_and_boxes(true[i])
+                answers.places[row] = np.stack([compare(shares[i], true[i]), compare(self._usual, true[i])])
 
     def _batches(self, rows: Sequence[int], size: int, overrides: Overrides) -> Iterator[Any]:
         replaced = {

@@ -24,7 +24,8 @@ def prediction_rows(
 
     `worlds` says of each source whether it is real or simulated.
     Landmarks: {name: {score, threshold, predicted, true, contexts: {name: score}}}, predicted None where abstained and
-    true None where unknown.
+    true None where unknown; of a model that marks places {area, box}, too, as in a prediction, and {true_area,
+    true_box} by the frame's mask, on the same places.
     Texts: {predicted, score, true, references, prompt, contexts: {name: text}}, under `prompt` what was known before;
     a context in which there is no answer is not among them.
     """
@@ -71,6 +72,10 @@ def _landmarks(
             "true": bool(gold.truth[unit.row][c]) if gold.known[unit.row][c] else None,
             "contexts": {context: float(score[c]) for context, score in others.items()},
         }
+        for prefix, boxes in (("", gold.boxes), ("true_", gold.true_boxes)):
+            if unit.row in boxes:
+                area, box = boxes[unit.row][c]
+                said[name.split("/", 1)[1]] |= {f"{prefix}area": area, f"{prefix}box": box}
     return said
 
 

@@ -19,6 +19,7 @@ from vlm_jax.evaluation.units import counted
 
 _TASKS = {
     "landmarks": "Landmarks in view",
+    "places": "Where landmarks are, by their masks",
     "describe": "Description of the current activity",
     "anticipate": "Description of the next activity",
     "report": "Next sentence of the report",
@@ -90,7 +91,10 @@ def _source(page: Page, source: str, rows: Sequence[Mapping[str, Any]], image_of
     for task in tasks:
         parts.append(_task(page, source, task))
     cards = "".join(card(row, image_of(row["row"])) for row in pick(rows, source))
-    parts.append(f"<h3>Samples, {escape(world)}</h3><p class='note'>Words that differ from the truth are marked.</p>")
+    note = "Words that differ from the truth are marked."
+    if f"{source}/places/iou" in page.metrics:
+        note += " Boxes are around the places of landmarks that the model calls present; dashed, those of the masks."
+    parts.append(f"<h3>Samples, {escape(world)}</h3><p class='note'>{note}</p>")
     parts.append(f'<div class="cards">{cards}</div></section>')
     return "".join(parts)
 

@@ -33,7 +33,8 @@ def card(row: Mapping[str, Any], image: bytes | None) -> str:
     parts = []
     picture = data_address(image) if image else None
     if picture:
-        parts.append(f'<img alt="frame {escape(str(row["uid"]))}" src="{picture}">')
+        image_tag = f'<img alt="frame {escape(str(row["uid"]))}" src="{picture}">'
+        parts.append(f'<div class="picture">{image_tag}{_boxes(row.get("landmarks", {}))}</div>')
     parts.append("<dl>")
     if "landmarks" in row:
         parts.append(_landmarks(row["landmarks"]))
@@ -52,6 +53,24 @@ def _landmarks(said: Mapping[str, Mapping[str, Any]]) -> str:
         f"<dt>Landmarks predicted</dt><dd>{shown}</dd>"
         f'<dt>Landmarks in view</dt><dd class="true">{escape(", ".join(true) or "none")}</dd>'
     )
+
+
+def _boxes(said: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of a model that marks places: where it sees the landmarks that it calls present; dashed, where masks have one."""
+    parts = []
+    for name, one in said.items():
+        if one["predicted"] and one.get("box"):
+            parts.append(_box(name, one["box"], "box"))
+        if one["true"] and one.get("true_box"):
+            parts.append(_box(name, one["true_box"], "box true"))
+    return "".join(parts)
+
+
+def _box(name: str, box: Sequence[float], kind: str) -> str:
+    left, top, right, bottom = (100 * x for x in box)
+    place = f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%"
+    label = "" if "true" in kind else f"<b>{escape(name)}</b>"
+    return f'<span class="{kind}" style="{place}" title="{escape(name)}">{label}</span>'
 
 
 def _sentence(title: str, said: Mapping[str, Any]) -> str:

@@ -37,7 +37,11 @@ rect.trivial { fill: var(--trivial); } rect.share { fill: var(--share); }
 line.dash { stroke: var(--share); stroke-dasharray: 4 4; } circle { fill: var(--trivial); }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: .9rem; }
 .card { border: 1px solid var(--line); border-radius: .5rem; padding: .7rem; break-inside: avoid; font-size: .9rem; }
-.card img { width: 100%; max-width: 14rem; border-radius: .3rem; display: block; margin-bottom: .4rem; }
+.card .picture { position: relative; max-width: 14rem; margin-bottom: .4rem; overflow: hidden; border-radius: .3rem; }
+.card img { width: 100%; display: block; }
+.card .box { position: absolute; border: 2px solid #5eead4; } .card .box.true { border: 2px dashed #fff; }
+.card .box b { position: absolute; left: 0; top: 0; background: var(--own); color: #fff; font-size: .62rem;
+  line-height: 1.3; padding: 0 .2rem; white-space: nowrap; }
 .card dt { color: var(--soft); font-size: .8rem; margin-top: .4rem; } .card dd { margin: 0; overflow-wrap: anywhere; }
 .card mark { background: #fde2c4; color: inherit; border-radius: .15rem; } .card .true { color: var(--own); }
 footer { margin-top: 2rem; font-size: .85rem; }

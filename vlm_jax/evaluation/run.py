@@ -62,7 +62,7 @@ def evaluate(
     _check_some(units, split, system)
     reference = reference or data
     thresholds = system.thresholds or fit_thresholds(system, reference, progress=progress)
-    answerer = Answerer(system, data, split, progress=progress)
+    answerer = Answerer(system, data, split, progress=progress, reference=reference)
     answers = {context: answerer.answer(units, context) for context in wanted}
     scorer = _scorer(system, data, reference, thresholds)
     metrics = scorer.score(units, answers)

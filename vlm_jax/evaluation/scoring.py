@@ -13,6 +13,7 @@ from vlm_jax.evaluation.answers import Answers
 from vlm_jax.evaluation.fact_scores import WITHIN, fact_samples, judged, scene_samples
 from vlm_jax.evaluation.intervals import Estimate, Groups, Samples
 from vlm_jax.evaluation.label_scores import AVERAGES, LabelUnits, Support, label_samples
+from vlm_jax.evaluation.place_scores import PlaceUnits, place_samples
 from vlm_jax.evaluation.text_scores import TextUnits, shuffled_samples, text_samples
 from vlm_jax.evaluation.trivial import trivial_labels, trivial_texts
 from vlm_jax.evaluation.units import UNIT_NAMES, Unit, as_scored, references
@@ -94,6 +95,7 @@ class Scorer:
             frames = [u for u in frames if u.row in answers["gold"].probabilities]
             if frames and len(self.labels.slots(source)):
                 metrics |= self._landmarks(source, frames, answers)
+                metrics |= self._places(source, frames, answers["gold"])
             for task in TEXT_TASKS:
                 chosen = [u for u in units[task] if u.record.source == source and u.row in answers["gold"].texts[task]]
                 if chosen:
@@ -137,6 +139,22 @@ class Scorer:
         assert own is not None
         metrics |= _gains(scope, own, trivial, GAINS)
         return metrics | _about(scope, truth, thresholds)
+
+    def _places(self, source: str, frames: Sequence[Unit], gold: Answers) -> Metrics:
+        """Where landmarks are, beside the constant answer; nothing without masks or without places."""
+        found = [u for u in frames if u.row in gold.places]
+        if not found:
+            return {}
+        slots = self.labels.slots(source)
+        names = tuple(self.labels.names[c].split("/", 1)[1] for c in slots)
+        known = np.stack([gold.known[u.row] for u in found])[:, slots]
+        units = PlaceUnits(names, known, Groups.build([u.record.group for u in found]))
+        compared = np.stack([gold.places[u.row] for u in found])[..., slots]
+        options = {"resamples": self.resamples, "seed": self.seed}
+        own, constant = (place_samples(units, compared[:, i], **options) for i in (0, 1))
+        scope = self._scope(source, "places", len(found), units.groups)
+        metrics = scope.entries(own) | scope.entries(constant, within="trivial/constant")
+        return metrics | _gains(scope, own, {"constant": constant}, ("iou", "iou_soft"))
 
     def _label_samples(self, units: LabelUnits, score: np.ndarray, thresholds: Sequence[float | None]) -> Samples:
         return label_samples(units, score, thresholds, resamples=self.resamples, seed=self.seed)

@@ -9,7 +9,8 @@ from vlm_jax.evaluation.units import counted
 
 SHOWN = (
     "f1_macro", "f1_macro_two_sided", "f1_micro", "f1_weighted", "f1_sample", "precision_macro", "recall_macro",
-    "f1_macro_at_0.5", "map", "map_two_sided", "bleu2", "rouge_l", "exact", "cosine_tfidf", "cosine_minilm",
+    "f1_macro_at_0.5", "map", "map_two_sided", "iou", "iou_soft", "area_error", "bleu2", "rouge_l", "exact",
+    "cosine_tfidf", "cosine_minilm",
 )  # fmt: skip
 """The metrics of a task that a person reads first, in this order."""
 

@@ -16,7 +16,13 @@ from vlm_jax.tasks import TASK_TABLE
 END_WORD = "end"
 """How the end of a procedure, a token and no text, is written for the text metrics."""
 
-UNIT_NAMES = {"landmarks": "frame", "describe": "activity", "anticipate": "activity", "report": "sentence"}
+UNIT_NAMES = {
+    "landmarks": "frame",
+    "places": "frame",
+    "describe": "activity",
+    "anticipate": "activity",
+    "report": "sentence",
+}
 
 
 def counted(n: int, unit: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from vlm_jax.config.rules import TEXT_ONLY
 from vlm_jax.contract import Batch, Box, LandmarkPrediction, Prediction, TextPrediction
 from vlm_jax.data.collate import make_batch
+from vlm_jax.decoding.boxes import areas_and_boxes
 from vlm_jax.decoding.system import RawPrediction, System
 from vlm_jax.errors import UserError
 from vlm_jax.inference.images import load_frames
@@ -121,10 +122,11 @@ class Predictor:
         if raw.probabilities is None:
             return None
         found = []
+        places = None if raw.shares is None else areas_and_boxes(raw.shares[row])
         for c, name in enumerate(self.system.labels.names):
             threshold, score = self.system.thresholds.get(name), float(raw.probabilities[row, c])
             present = None if threshold is None else score >= threshold
-            place = (None, None) if raw.shares is None else _place(raw.shares[row, ..., c])
+            place = places[c] if places else (None, None)
             found.append(LandmarkPrediction(name, score, threshold, present, threshold is None, *place))
         return tuple(found)
 
@@ -158,17 +160,6 @@ def _named(text: str, landmarks: Sequence[LandmarkPrediction]) -> Box | None:
         return None
     left, top, right, bottom = zip(*boxes, strict=True)
     return min(left), min(top), max(right), max(bottom)
-
-
-def _place(shares: np.ndarray) -> tuple[float, Box | None]:
-    """The area, and the box of the places that are covered by half or more, of shares f32[h, w]."""
-    covered = shares >= 0.5
-    rows, columns = (np.flatnonzero(covered.any(axis)) for axis in (1, 0))
-    if not len(rows):
-        return float(shares.mean()), None
-    height, width = shares.shape
-    left, right, top, bottom = columns[0] / width, (columns[-1] + 1) / width, rows[0] / height, (rows[-1] + 1) / height
-    return float(shares.mean()), (float(left), float(top), float(right), float(bottom))
 
 
 def _check_requests(chunk: list[Request]) -> None:

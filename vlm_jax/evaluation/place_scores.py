@@ -1,0 +1,91 @@
+"""How well a model with places says where landmarks are, on the frames that have masks.
+
+Intersection over union is of the places that a landmark covers by half or more, summed over all frames (so that a frame
+without the landmark counts where the model sees it there). A small landmark half covers none: its soft form takes the
+shares themselves, the smaller over the larger (Ruzicka; the same where shares are 0 and 1). The area error is a mean
+absolute difference, a share of the image. Beside all stands a constant answer: each place's mean share in the training
+frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.contract import Batch
+from vlm_jax.data.run_data import RunData
+from vlm_jax.decoding.boxes import COVERED
+from vlm_jax.evaluation.intervals import Groups, Samples, weighted_mean
+from vlm_jax.metrics.classification import mean_of_defined
+from vlm_jax.tasks.losses import region_shares
+
+METRICS = ("iou", "iou_soft", "area_error")
+MOST_FRAMES = 2000
+"""Of training, evenly spread, for the constant answer."""
+
+
+@dataclass(frozen=True)
+class PlaceUnits:
+    """What is true of the U frames of one source that have masks.
+
+    Attributes:
+      names: bare names of the C landmarks.
+      known: bool[U, C]; whether a landmark is in view was known, and so was where.
+      groups: of the frames.
+    """
+
+    names: tuple[str, ...]
+    known: np.ndarray
+    groups: Groups
+
+
+def compare(said: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """f32[5, C] of one frame's shares [h, w, C]: intersection and union, the soft ones, and the error of the area."""
+    a, b = said >= COVERED, true >= COVERED
+    error = np.abs(said.mean((0, 1)) - true.mean((0, 1)))
+    overlaps = (a & b, a | b, np.minimum(said, true), np.maximum(said, true))
+    return np.stack([*(each.sum((0, 1)) for each in overlaps), error]).astype(np.float32)
+
+
+def true_shares(batch: Batch, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(f32[B, h, w, C] shares by the masks, bool[B] where there is one) on the grid of answers of this shape."""
+    shares, known = region_shares(jnp.asarray(batch.regions), shape)
+    return np.asarray(shares), np.asarray(known)
+
+
+def usual_shares(data: RunData, grid: tuple[int, int], batch_size: int) -> np.ndarray:
+    """f32[h, w, C]: mean share of each place in training frames with masks; 0 for landmarks that none of them knows."""
+    view = data.records("train")
+    step = max(1, len(view) // MOST_FRAMES)
+    rows = [i for i in range(0, len(view), step) if view.record(i, image=False).mask is not None]
+    n_labels = len(data.labels)
+    total, number = np.zeros((*grid, n_labels)), np.zeros(n_labels)
+    for batch in data.batches(view, batch_size, rows=rows) if rows else ():
+        shares, known = true_shares(batch, (len(batch.uid), *grid, n_labels))
+        counted = (known & np.asarray(batch.valid))[:, None] & np.asarray(batch.landmarks_mask)
+        total += np.einsum("bhwc,bc->hwc", shares, counted.astype(float))
+        number += counted.sum(0)
+    return (total / np.maximum(number, 1)).astype(np.float32)
+
+
+def place_samples(units: PlaceUnits, compared: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> Samples:
+    """Columns of `METRICS`, means over landmarks, then `class/<name>/<metric>` of each.
+
+    Args:
+      compared: f32[U, 5, C], `compare` of each frame.
+
+    A landmark that neither masks nor answers have anywhere has no IoU, and is left out of the mean.
+    """
+    n = len(units.names)
+    per_frame = np.concatenate([compared * units.known[:, None], units.known[:, None]], axis=1, dtype=float)
+    sums = units.groups.sums(per_frame.reshape(len(per_frame), 6 * n))
+
+    def fn(weights: np.ndarray) -> np.ndarray:
+        both, either, less, more, error, known = (weights @ sums).reshape(len(weights), 6, n).swapaxes(0, 1)
+        each = (weighted_mean(both, either), weighted_mean(less, more), weighted_mean(error, known))
+        return np.concatenate([np.stack([mean_of_defined(e) for e in each], axis=1), *each], axis=1)
+
+    names = (*METRICS, *(f"class/{c}/{m}" for m in METRICS for c in units.names))
+    return Samples.draw(names, fn, len(units.groups), resamples=resamples, seed=seed)
