@@ -27,7 +27,8 @@ def test_stages_are_commands_that_parse(tmp_path):
         cli.parse(words)
     _, train = cli.parse(stages["train"])
     config = load_config(train.config, train.overrides)
-    assert (config.name, config.train.steps, config.data.split) == ("tiny", 3, "kfold:2:0")
+    assert (config.name, config.train.steps, config.data.split) == ("tiny-places", 3, "kfold:2:0")
+    assert config.model.region_width == 64
     assert config.data.path == (str(tmp_path / "data"),)
     assert (config.data.vocab_size, config.optim.lr) == (768, 2e-3)
     assert stages["evaluate"][-2:] == ["--contexts", "gold"]

@@ -182,10 +182,10 @@ def test_broken_records_are_left_out_and_said(run_data, echo, tmp_path, monkeypa
     victim = int(run_data.records("test").rows[1])
     original = type(run_data)._pixels
 
-    def broken(self, record, row):
+    def broken(self, record, row, strict):
         if row == victim:
             raise UserError("truncated")
-        return original(self, record, row)
+        return original(self, record, row, strict)
 
     monkeypatch.setattr(type(run_data), "_pixels", broken)
     data = dataclasses.replace(run_data, broken={})
@@ -207,7 +207,7 @@ def test_an_empty_split_is_one_line(run_data, echo, tmp_path, monkeypatch):
 
 
 def test_nothing_that_can_be_read_is_one_line_and_the_last_scores_stay(run_data, echo, tmp_path, monkeypatch):
-    def broken(self, record, row):
+    def broken(self, record, row, strict):
         raise UserError("'shard' is missing")
 
     monkeypatch.setattr(type(run_data), "_pixels", broken)

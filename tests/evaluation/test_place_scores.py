@@ -143,4 +143,4 @@ def test_frames_without_masks_are_not_scored_on_places(data_paths, make_echo, tm
     metrics = evaluate(echo, data, "test", tmp_path / "eval", progress=False)
     assert not any("/places/" in key for key in metrics) and "toy/landmarks/map" in metrics
     page = (tmp_path / "eval" / "report.html").read_text()
-    assert 'class="box"' in page and 'class="box true"' not in page
+    assert 'class="box' not in page, "without masks nobody knows what its places mean"

@@ -90,9 +90,10 @@ def _source(page: Page, source: str, rows: Sequence[Mapping[str, Any]], image_of
     parts = [f'<section><h2>{escape(source)} <span class="world">{escape(world)}</span></h2>']
     for task in tasks:
         parts.append(_task(page, source, task))
-    cards = "".join(card(row, image_of(row["row"])) for row in pick(rows, source))
+    located = f"{source}/places/iou" in page.metrics  # without masks nobody knows what its places mean
+    cards = "".join(card(row, image_of(row["row"]), boxes=located) for row in pick(rows, source))
     note = "Words that differ from the truth are marked."
-    if f"{source}/places/iou" in page.metrics:
+    if located:
         note += " Boxes are around the places of landmarks that the model calls present; dashed, those of the masks."
     parts.append(f"<h3>Samples, {escape(world)}</h3><p class='note'>{note}</p>")
     parts.append(f'<div class="cards">{cards}</div></section>')

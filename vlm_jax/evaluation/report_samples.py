@@ -28,13 +28,13 @@ def pick(rows: Sequence[Mapping[str, Any]], source: str, n: int = N_SAMPLES) -> 
     return [told[(2 * i + 1) * len(told) // (2 * n)] for i in range(n)]
 
 
-def card(row: Mapping[str, Any], image: bytes | None) -> str:
-    """One sample as HTML; everything that comes from data is escaped."""
+def card(row: Mapping[str, Any], image: bytes | None, *, boxes: bool = False) -> str:
+    """One sample as HTML, with `boxes` around its landmarks; everything that comes from data is escaped."""
     parts = []
     picture = data_address(image) if image else None
     if picture:
         image_tag = f'<img alt="frame {escape(str(row["uid"]))}" src="{picture}">'
-        parts.append(f'<div class="picture">{image_tag}{_boxes(row.get("landmarks", {}))}</div>')
+        parts.append(f'<div class="picture">{image_tag}{_boxes(row.get("landmarks", {})) if boxes else ""}</div>')
     parts.append("<dl>")
     if "landmarks" in row:
         parts.append(_landmarks(row["landmarks"]))
