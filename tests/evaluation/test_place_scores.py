@@ -42,12 +42,15 @@ def test_scores_are_those_of_scikit_learn_and_numpy():
     assert estimate.low < estimate.value < estimate.high
 
 
-def test_a_landmark_that_is_nowhere_has_no_overlap_and_does_not_count():
-    nowhere = np.zeros((2, 2, 2), np.float32)
-    nowhere[0, 0, 0] = 1
-    one = compare(nowhere, nowhere)
-    samples = place_samples(PlaceUnits(("a", "b"), np.ones((1, 2), bool), Groups.build(["g"])), one[None], resamples=10)
-    assert samples.get("iou") == 1.0 and np.isnan(samples.get("class/b/iou")) and samples.get("area_error") == 0.0
+def test_a_landmark_that_no_mask_has_is_undefined_whatever_is_said_of_it():
+    """Of three landmarks the second half covers no place, the third is in no mask; the answer says all everywhere."""
+    true = np.zeros((2, 2, 3), np.float32)
+    true[0, 0, 0], true[0, 0, 1] = 1, 0.4
+    units = PlaceUnits(("a", "b", "c"), np.ones((1, 3), bool), Groups.build(["g"]))
+    samples = place_samples(units, compare(np.ones_like(true), true)[None], resamples=10)
+    assert samples.get("iou") == samples.get("class/a/iou") == 0.25 and np.isnan(samples.get("class/b/iou"))
+    assert samples.get("class/b/iou_soft") == pytest.approx(0.1) and np.isnan(samples.get("class/c/iou_soft"))
+    assert samples.get("iou_soft") == pytest.approx(0.175) and samples.get("class/c/area_error") == 1.0
 
 
 def test_the_box_is_around_what_is_half_covered():

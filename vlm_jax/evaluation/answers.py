@@ -52,7 +52,7 @@ class Answers:
       truth, known: {row: bool[C]}: the labels that the batch carried (`data.landmark_labels` decides which).
       boxes, true_boxes: {row: (area, box) of each label}, of models that mark places; the true ones where there is a
         mask.
-      places: {row: `compare` of the answer and of the constant one, f32[2, 5, C]}, where there is a mask.
+      places: {row: `compare` of the answer and of the constant one, f32[2, 7, C]}, where there is a mask.
       texts: {text task: {row: text}}. scores: {text task: {row: mean log-probability a token}}.
     """
 

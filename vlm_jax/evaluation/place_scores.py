@@ -42,11 +42,14 @@ class PlaceUnits:
 
 
 def compare(said: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """f32[5, C] of one frame's shares [h, w, C]: intersection and union, the soft ones, and the error of the area."""
+    """f32[7, C] of one frame's shares [h, w, C].
+
+    Intersection, union and what is true, of places covered by half and of shares (soft); the error of the area.
+    """
     a, b = said >= COVERED, true >= COVERED
     error = np.abs(said.mean((0, 1)) - true.mean((0, 1)))
-    overlaps = (a & b, a | b, np.minimum(said, true), np.maximum(said, true))
-    return np.stack([*(each.sum((0, 1)) for each in overlaps), error]).astype(np.float32)
+    sums = (a & b, a | b, b, np.minimum(said, true), np.maximum(said, true), true)
+    return np.stack([*(each.sum((0, 1)) for each in sums), error]).astype(np.float32)
 
 
 def true_shares(batch: Batch, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -74,17 +77,20 @@ def place_samples(units: PlaceUnits, compared: np.ndarray, *, resamples: int = 1
     """Columns of `METRICS`, means over landmarks, then `class/<name>/<metric>` of each.
 
     Args:
-      compared: f32[U, 5, C], `compare` of each frame.
+      compared: f32[U, 7, C], `compare` of each frame.
 
-    A landmark that neither masks nor answers have anywhere has no IoU, and is left out of the mean.
+    A landmark that half covers no place of any mask has no IoU, one that is in no mask no soft one, for every system
+    alike; such are left out of the mean.
     """
     n = len(units.names)
     per_frame = np.concatenate([compared * units.known[:, None], units.known[:, None]], axis=1, dtype=float)
-    sums = units.groups.sums(per_frame.reshape(len(per_frame), 6 * n))
+    sums = units.groups.sums(per_frame.reshape(len(per_frame), 8 * n))
 
     def fn(weights: np.ndarray) -> np.ndarray:
-        both, either, less, more, error, known = (weights @ sums).reshape(len(weights), 6, n).swapaxes(0, 1)
-        each = (weighted_mean(both, either), weighted_mean(less, more), weighted_mean(error, known))
+        total = (weights @ sums).reshape(len(weights), 8, n).swapaxes(0, 1)
+        both, either, covered, less, more, there, error, known = total
+        hard, soft = np.where(covered > 0, both, np.nan), np.where(there > 0, less, np.nan)
+        each = (weighted_mean(hard, either), weighted_mean(soft, more), weighted_mean(error, known))
         return np.concatenate([np.stack([mean_of_defined(e) for e in each], axis=1), *each], axis=1)
 
     names = (*METRICS, *(f"class/{c}/{m}" for m in METRICS for c in units.names))
