@@ -15,8 +15,8 @@ example:
   vlm-jax demo --workdir runs/demo
 """
 
-# Two frames an activity: twice as many cost half a minute to two more, and brought less than the places below.
-SIMULATE = "--activities_per_procedure 24 --frames_per_procedure 48 --image_size 64 --seed 0"
+# Frames are half of what the demo takes on a slow machine; places make up for fewer of them (docs/results/demo.md).
+SIMULATE = "--activities_per_procedure 24 --frames_per_procedure 64 --image_size 64 --seed 0"
 CONFIG = "configs/vlm.py:tiny,places"
 SPLIT = "kfold:3:0"  # of 24 procedures 12 to train on, 4 to choose thresholds on, 8 to test on
 # As many words and tokens as these data have, and fewer, longer steps: chosen on the four validation procedures
