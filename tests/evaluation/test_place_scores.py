@@ -18,7 +18,7 @@ from vlm_jax.data.store import write_dataset
 from vlm_jax.decoding.boxes import area_and_box
 from vlm_jax.evaluation.intervals import Groups
 from vlm_jax.evaluation.place_scores import METRICS, PlaceUnits, compare, place_samples, usual_shares
-from vlm_jax.evaluation.run import evaluate
+from vlm_jax.evaluation.run import evaluate, fit_thresholds
 from vlm_jax.evaluation.table import table
 
 
@@ -135,6 +135,13 @@ def test_evaluation_scores_places_and_draws_them(masked_data, make_echo, tmp_pat
         '<span class="box" style="left:0.0%;top:0.0%;width:33.3%;height:100.0%" title="red"><b>red</b></span>' in page
     )
     assert 'class="box true"' in page and "Where landmarks are, by their masks" in page
+
+
+def test_thresholds_are_fitted_without_a_look_at_places(masked_data, make_echo, monkeypatch):
+    """Masks of training would be read for nothing."""
+    echo = make_echo(masked_data, ("landmarks",))
+    echo.places = lambda batch: pytest.fail("asked for places")
+    assert set(fit_thresholds(echo, masked_data)) == set(masked_data.labels.names)
 
 
 def test_frames_without_masks_are_not_scored_on_places(data_paths, make_echo, tmp_path):

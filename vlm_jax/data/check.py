@@ -7,6 +7,7 @@ changed on disk.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import simplejpeg
+from PIL import Image
 
 from vlm_jax.data.check_rows import row_findings
 from vlm_jax.data.files import sha256_file
@@ -143,7 +144,8 @@ def _mask(mask: bytes, uid: str, labels: Sequence[str], image: bytes) -> Iterato
         return
     if (most := int(np.max(values, initial=0))) > len(labels):
         yield Finding("error", "mask", uid, f"its mask holds the value {most}; the {len(labels)} labels count from 1")
-    height, width, *_ = simplejpeg.decode_jpeg_header(image)
+    with Image.open(io.BytesIO(image)) as opened:  # the head alone; it was decoded before
+        width, height = opened.size
     if abs(values.shape[0] * width - values.shape[1] * height) > max(height, width):
         size = f"{values.shape[1]} x {values.shape[0]}"
         yield Finding("warning", "mask", uid, f"its mask is {size} pixels, the image {width} x {height}: another shape")

@@ -101,7 +101,7 @@ class Answerer:
             overrides = _changed_texts(units, context)
             self._write(texts, overrides, answers, context)
         if frames:
-            self._classify([u.row for u in frames], overrides, answers, context)
+            self._classify([u.row for u in frames], overrides, answers, context, locate=context == "gold")
         return answers
 
     def classify(self, frames: Sequence[Unit]) -> Answers:
@@ -198,9 +198,11 @@ class Answerer:
                     answers.scores[task][row] = float(prediction.scores[task][i])
                 bar.tick()
 
-    def _classify(self, rows: Sequence[int], overrides: Overrides, answers: Answers, what: str) -> None:
-        """Landmark probabilities alone: nothing is generated. For gold, places, too, where the model marks them."""
-        located = what == "gold" and asks_for_places(self.system.config)
+    def _classify(
+        self, rows: Sequence[int], overrides: Overrides, answers: Answers, what: str, *, locate: bool = False
+    ) -> None:
+        """Landmark probabilities alone: nothing is generated. With `locate` their places, if the model marks them."""
+        located = locate and asks_for_places(self.system.config)
         with Progress(f"landmarks, {what}", 1, "frames", self.progress) as bar:
             for batch in self._batches(rows, self.batch_size, overrides):
                 probabilities, shares = (
