@@ -261,7 +261,7 @@ def test_the_command(toy, tmp_path, capsys, sound):
 
 
 def test_masks_that_say_nothing_or_another_thing(toy, tmp_path):
-    """Masks are read in training alone, so that no other command would find them wrong."""
+    """No other command looks at all of them."""
     import io
 
     from PIL import Image

@@ -217,6 +217,9 @@ def test_systems_with_a_part_of_the_tasks(tokenizer, config, labels, tasks, text
 def test_landmarks_alone_are_those_of_the_whole_and_compile_once_a_system(system, tokenizer, config):
     batch = make_batch(config, tokenizer)
     np.testing.assert_allclose(system.probabilities(batch), system.predict(batch).probabilities, atol=1e-6)
+    found, shares = system.places(batch)
+    np.testing.assert_array_equal(found, system.probabilities(batch))
+    np.testing.assert_allclose(shares, system.predict(batch).shares, atol=1e-6)
     again = system.with_params(system.params)
     assert again.encode is system.encode and again.generate is system.generate
 

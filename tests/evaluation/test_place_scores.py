@@ -13,9 +13,12 @@ from sklearn.metrics import jaccard_score
 
 from vlm_jax.config.load import load_config
 from vlm_jax.contract import DatasetInfo
+from vlm_jax.data import collate
 from vlm_jax.data.run_data import RunData
 from vlm_jax.data.store import write_dataset
-from vlm_jax.decoding.boxes import area_and_box
+from vlm_jax.decoding.boxes import areas_and_boxes, box_of
+from vlm_jax.errors import UserError
+from vlm_jax.evaluation import place_scores
 from vlm_jax.evaluation.intervals import Groups
 from vlm_jax.evaluation.place_scores import METRICS, PlaceUnits, compare, place_samples, usual_shares
 from vlm_jax.evaluation.run import evaluate, fit_thresholds
@@ -56,8 +59,9 @@ def test_a_landmark_that_no_mask_has_is_undefined_whatever_is_said_of_it():
 def test_the_box_is_around_what_is_half_covered():
     shares = np.zeros((4, 8))
     shares[1, 2:4], shares[3, 6], shares[0, 0] = 0.5, 1.0, 0.49
-    assert area_and_box(shares) == (pytest.approx(2.49 / 32), (0.25, 0.25, 0.875, 1.0))
-    assert area_and_box(shares * 0.4)[1] is None
+    one, two = areas_and_boxes(np.stack([shares, shares * 0.4], axis=-1))
+    assert one[0] == pytest.approx(2.49 / 32) and box_of(one) == (0.25, 0.25, 0.875, 1.0)
+    assert two[0] == pytest.approx(0.4 * 2.49 / 32) and box_of(two) is None
 
 
 # --- Through evaluate ------------------------------------------------------------------------------------------------
@@ -104,7 +108,9 @@ def shares_of(batch):
 
 
 def test_usual_places_are_the_mean_of_the_training_masks(masked_data):
-    usual = usual_shares(masked_data, (3, 3), 8)
+    found = usual_shares(masked_data, (3, 3), 8)
+    usual = found.shares
+    assert found.known.tolist() == [True] * 4 and not masked_data.broken
     train = masked_data.records("train")
     seen = np.array([[v or 0 for v in masked_data.table.record(int(i)).landmarks] for i in train.rows], float)
     known = np.array([[v is not None for v in masked_data.table.record(int(i)).landmarks] for i in train.rows])
@@ -130,11 +136,60 @@ def test_evaluation_scores_places_and_draws_them(masked_data, make_echo, tmp_pat
     assert red["box"] == red["true_box"] == [0.0, 0.0, pytest.approx(1 / 3), 1.0] and red["area"] == pytest.approx(
         1 / 3
     )
+    green = [row["landmarks"]["green"] for row in rows if row["landmarks"]["green"]["true"] is None]
+    assert green and all(one["true_area"] is None and one["true_box"] is None for one in green)
+    for metric in ("f1", "iou"):
+        task = "landmarks" if metric == "f1" else "places"
+        assert metrics[f"toy/{task}/class/green/{metric}"]["n_units"] == len(rows) - len(green)
     page = (tmp_path / "eval" / "report.html").read_text()
     assert (
         '<span class="box" style="left:0.0%;top:0.0%;width:33.3%;height:100.0%" title="red"><b>red</b></span>' in page
     )
     assert 'class="box true"' in page and "Where landmarks are, by their masks" in page
+
+
+def test_without_masks_to_learn_it_from_there_is_no_constant_answer(masked_data, data_paths, make_echo, tmp_path):
+    echo = make_echo(masked_data, ("landmarks",))
+    echo.places = lambda batch: (echo.probabilities(batch), shares_of(batch))
+    config = dataclasses.replace(
+        masked_data.config, data=dataclasses.replace(masked_data.config.data, path=(str(data_paths[0]),))
+    )
+    metrics = evaluate(echo, masked_data, "test", tmp_path / "eval", progress=False, reference=RunData.open(config))
+    assert metrics["toy/places/iou"]["value"] == 1.0
+    assert not any("constant" in key or key.startswith("toy/places/gain") for key in metrics)
+
+
+def test_only_so_many_masks_of_training_are_read_and_what_is_broken_there_is_no_record_of_the_split(
+    masked_data, monkeypatch
+):
+    read, original = [], type(masked_data)._pixels
+
+    def seen(self, record, row, strict):
+        read.append(row)
+        if len(read) == 3:
+            raise UserError("truncated")
+        return original(self, record, row, strict)
+
+    monkeypatch.setattr(type(masked_data), "_pixels", seen)
+    monkeypatch.setattr(place_scores, "MOST_FRAMES", 10)
+    found = usual_shares(masked_data, (3, 3), 8)
+    train = masked_data.records("train").rows
+    assert len(set(read)) == 10 and {int(train[0]), int(train[-1])} <= set(read)
+    assert found.known[0] and not masked_data.broken
+
+
+def test_frames_whose_masks_are_damaged_are_counted(masked_data, make_echo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(collate, "decode_mask", _damaged)
+    echo = make_echo(masked_data, ("landmarks",))
+    echo.places = lambda batch: (echo.probabilities(batch), shares_of(batch))
+    metrics = evaluate(echo, masked_data, "test", tmp_path / "eval", progress=False)
+    n = metrics["toy/landmarks/map"]["n_units"]
+    assert f"{n} masks could not be read; their frames are not scored on places" in capsys.readouterr().err
+    assert not any(key.startswith("toy/places/") for key in metrics)
+
+
+def _damaged(data, size, name):
+    raise UserError(f"{name}: its mask is damaged")
 
 
 def test_thresholds_are_fitted_without_a_look_at_places(masked_data, make_echo, monkeypatch):

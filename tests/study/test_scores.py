@@ -206,6 +206,7 @@ def test_metrics_of_the_system_itself_are_told_from_trivial_ones():
     assert foreign("toy/report/fact/precision") == ("toy", "report", "fact/precision", "gold")
     assert foreign("toy/report/context/empty/fact") == ("toy", "report", "fact", "empty")
     assert foreign("toy/report/trivial/end/bleu2") is None and foreign("toy/landmarks/class/red/f1") is None
+    assert foreign("toy/places/iou") is None and foreign("toy/landmarks/map") is not None
 
 
 def test_ceilings_come_from_beside_the_data(finished, scored, toy, monkeypatch):

@@ -136,7 +136,7 @@ def _images(dataset: Dataset, progress: bool) -> list[Finding]:
 
 
 def _mask(mask: bytes, uid: str, labels: Sequence[str], image: bytes) -> Iterator[Finding]:
-    """What is wrong with a frame's mask; masks are read in training alone, and by no one else's eyes."""
+    """What is wrong with a frame's mask."""
     try:
         values = read_mask(mask, uid)
     except UserError as error:

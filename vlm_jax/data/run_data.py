@@ -222,7 +222,7 @@ class RunData:
             position = int(positions[slot])
             record = replaced.get(position) or table.record(position, image=False)
             row, picture = (int(table.rows[i]) for i in (position, shown.get(position, position)))
-            return self._row(record, row, picture, NO_CHANGES, strict=False)  # no answer hangs on a mask
+            return self._row(record, row, picture, NO_CHANGES, strict=False)  # its answers are scored all the same
 
         shard = self._shard(mesh, batch_size, "eval.batch_size")
         batches = self._read(make_row, batch_size, shard, 0, -(-len(positions) // batch_size))

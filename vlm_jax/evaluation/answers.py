@@ -19,13 +19,13 @@ import numpy as np
 
 from vlm_jax.config.parts import asks_for_places
 from vlm_jax.config.rules import LISTS
-from vlm_jax.contract import START, TEXT_TASKS, Batch, Box
+from vlm_jax.contract import START, TEXT_TASKS, Batch
 from vlm_jax.data.joins import join_context
 from vlm_jax.data.progress import Progress
 from vlm_jax.data.run_data import RunData
 from vlm_jax.decoding.boxes import areas_and_boxes
 from vlm_jax.decoding.system import System
-from vlm_jax.evaluation.place_scores import compare, true_shares, usual_shares
+from vlm_jax.evaluation.place_scores import Usual, compare, true_shares, usual_shares
 from vlm_jax.evaluation.text_scores import shuffled
 from vlm_jax.evaluation.units import Unit
 
@@ -50,18 +50,21 @@ class Answers:
     Attributes:
       probabilities: {row: float32[C]} for rows of landmark units.
       truth, known: {row: bool[C]}: the labels that the batch carried (`data.landmark_labels` decides which).
-      boxes, true_boxes: {row: (area, box) of each label}, of models that mark places; the true ones where there is a
-        mask.
+      boxes, true_boxes: {row: `areas_and_boxes`} of models that mark places; true ones where there is a mask.
       places: {row: `compare` of the answer and of the constant one, f32[2, 7, C]}, where there is a mask.
+      constant: bool[C], the landmarks for which training frames with masks give a constant answer.
+      unread_masks: how many frames have a mask that cannot be read.
       texts: {text task: {row: text}}. scores: {text task: {row: mean log-probability a token}}.
     """
 
     probabilities: dict[int, np.ndarray] = field(default_factory=dict)
     truth: dict[int, np.ndarray] = field(default_factory=dict)
     known: dict[int, np.ndarray] = field(default_factory=dict)
-    boxes: dict[int, list[tuple[float, Box | None]]] = field(default_factory=dict)
-    true_boxes: dict[int, list[tuple[float, Box | None]]] = field(default_factory=dict)
+    boxes: dict[int, np.ndarray] = field(default_factory=dict)
+    true_boxes: dict[int, np.ndarray] = field(default_factory=dict)
     places: dict[int, np.ndarray] = field(default_factory=dict)
+    constant: np.ndarray | None = None
+    unread_masks: int = 0
     texts: dict[str, dict[int, str]] = field(default_factory=lambda: {task: {} for task in TEXT_TASKS})
     scores: dict[str, dict[int, float]] = field(default_factory=lambda: {task: {} for task in TEXT_TASKS})
 
@@ -80,7 +83,7 @@ class Answerer:
         self.progress = progress
         self.tasks: tuple[str, ...] = tuple(system.config.tasks)
         self._pictures: dict[int, int] = {}  # row -> whose picture is shown in its place
-        self._usual: np.ndarray | None = None
+        self._usual: Usual | None = None
 
     def answer(self, units: Mapping[str, Sequence[Unit]], context: str) -> Answers:
         """Answers to all units of the system's tasks that can be answered in this context."""
@@ -203,11 +206,10 @@ class Answerer:
     ) -> None:
         """Landmark probabilities alone: nothing is generated. With `locate` their places, if the model marks them."""
         located = locate and asks_for_places(self.system.config)
+        look = self.system.places if located else lambda batch: (self.system.probabilities(batch), None)
         with Progress(f"landmarks, {what}", 1, "frames", self.progress) as bar:
             for batch in self._batches(rows, self.batch_size, overrides):
-                probabilities, shares = (
-                    self.system.places(batch) if located else (self.system.probabilities(batch), None)
-                )
+                probabilities, shares = look(batch)
                 truth, known = np.asarray(batch.landmarks) > 0, np.asarray(batch.landmarks_mask)
                 for i, row in self._valid(batch):
                     answers.probabilities[row] = probabilities[i]
@@ -219,14 +221,17 @@ class Answerer:
 
     def _locate(self, batch: Batch, shares: np.ndarray, answers: Answers) -> None:
         """Boxes of every frame, and how far those with masks are off, beside the constant answer."""
-        true, masked = true_shares(batch, shares.shape)
+        found = true_shares(batch, shares.shape)
         for i, row in self._valid(batch):
             answers.boxes[row] = areas_and_boxes(shares[i])
-            if masked[i]:
-                if self._usual is None:
-                    self._usual = usual_shares(self.reference, shares.shape[1:3], self.batch_size)
-                answers.true_boxes[row] = areas_and_boxes(true[i])
-                answers.places[row] = np.stack([compare(shares[i], true[i]), compare(self._usual, true[i])])
+            if i in found:
+                self._usual = self._usual or usual_shares(self.reference, shares.shape[1:3], self.batch_size)
+                answers.constant = self._usual.known
+                answers.true_boxes[row] = areas_and_boxes(found[i])
+                both = (compare(shares[i], found[i]), compare(self._usual.shares, found[i]))
+                answers.places[row] = np.stack(both)
+            elif self.view.record(row, image=False).mask is not None:
+                answers.unread_masks += 1
 
     def _batches(self, rows: Sequence[int], size: int, overrides: Overrides) -> Iterator[Any]:
         replaced = {

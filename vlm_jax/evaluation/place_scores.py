@@ -4,17 +4,18 @@ Intersection over union is of the places that a landmark covers by half or more,
 without the landmark counts where the model sees it there). A small landmark half covers none: its soft form takes the
 shares themselves, the smaller over the larger (Ruzicka; the same where shares are 0 and 1). The area error is a mean
 absolute difference, a share of the image. Beside all stands a constant answer: each place's mean share in the training
-frames.
+frames, for the landmarks that some of these know.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.contract import Batch
+from vlm_jax.contract import NO_REGIONS, Batch
 from vlm_jax.data.run_data import RunData
 from vlm_jax.decoding.boxes import COVERED
 from vlm_jax.evaluation.intervals import Groups, Samples, weighted_mean
@@ -22,6 +23,8 @@ from vlm_jax.metrics.classification import mean_of_defined
 from vlm_jax.tasks.losses import region_shares
 
 METRICS = ("iou", "iou_soft", "area_error")
+IN_MASK = 5
+"""The row of `compare` that is above 0 where the mask has the landmark."""
 MOST_FRAMES = 2000
 """Of training, evenly spread, for the constant answer."""
 
@@ -52,25 +55,38 @@ def compare(said: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.stack([*(each.sum((0, 1)) for each in sums), error]).astype(np.float32)
 
 
-def true_shares(batch: Batch, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(f32[B, h, w, C] shares by the masks, bool[B] where there is one) on the grid of answers of this shape."""
-    shares, known = region_shares(jnp.asarray(batch.regions), shape)
-    return np.asarray(shares), np.asarray(known)
+def true_shares(batch: Batch, shape: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """{index in the batch: f32[h, w, C] by the mask} of frames with one, on the grid of answers [B, h, w, C]."""
+    masked = np.flatnonzero(np.asarray(batch.regions)[:, 0, 0] != NO_REGIONS)
+    if not len(masked):
+        return {}
+    shares = np.asarray(_shares(jnp.asarray(batch.regions), tuple(shape))[0])
+    return {int(i): shares[i] for i in masked}
 
 
-def usual_shares(data: RunData, grid: tuple[int, int], batch_size: int) -> np.ndarray:
-    """f32[h, w, C]: mean share of each place in training frames with masks; 0 for landmarks that none of them knows."""
-    view = data.records("train")
-    step = max(1, len(view) // MOST_FRAMES)
-    rows = [i for i in range(0, len(view), step) if view.record(i, image=False).mask is not None]
-    n_labels = len(data.labels)
-    total, number = np.zeros((*grid, n_labels)), np.zeros(n_labels)
-    for batch in data.batches(view, batch_size, rows=rows) if rows else ():
-        shares, known = true_shares(batch, (len(batch.uid), *grid, n_labels))
-        counted = (known & np.asarray(batch.valid))[:, None] & np.asarray(batch.landmarks_mask)
-        total += np.einsum("bhwc,bc->hwc", shares, counted.astype(float))
-        number += counted.sum(0)
-    return (total / np.maximum(number, 1)).astype(np.float32)
+_shares = jax.jit(region_shares, static_argnums=1)
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The constant answer: f32[h, w, C], each place's mean share; bool[C], where training frames with masks know it."""
+
+    shares: np.ndarray
+    known: np.ndarray
+
+
+def usual_shares(data: RunData, grid: tuple[int, int], batch_size: int) -> Usual:
+    """From the training frames of `data`, a place's share in those that know the landmark."""
+    data = replace(data, broken={})  # what cannot be read here is left out of no score
+    view, n_labels = data.records("train"), len(data.labels)
+    masked = [i for i in range(len(view)) if view.record(i, image=False).mask is not None]
+    rows = np.unique(np.linspace(0, len(masked) - 1, min(len(masked), MOST_FRAMES)).round().astype(int))
+    total, number = np.zeros((*grid, n_labels)), np.zeros(n_labels, np.int64)
+    for batch in data.batches(view, batch_size, rows=[masked[i] for i in rows]) if masked else ():
+        for i, shares in true_shares(batch, (len(batch.uid), *grid, n_labels)).items():
+            known = np.asarray(batch.landmarks_mask)[i] & bool(batch.valid[i])
+            total, number = total + shares * known, number + known
+    return Usual((total / np.maximum(number, 1)).astype(np.float32), number > 0)
 
 
 def place_samples(units: PlaceUnits, compared: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> Samples:

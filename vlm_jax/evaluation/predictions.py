@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vlm_jax.contract import TEXT_TASKS, LabelSpace
+from vlm_jax.decoding.boxes import box_of
 from vlm_jax.evaluation.answers import Answers
 from vlm_jax.evaluation.units import Unit
 from vlm_jax.tasks import TASK_TABLE
@@ -24,8 +25,8 @@ def prediction_rows(
 
     `worlds` says of each source whether it is real or simulated.
     Landmarks: {name: {score, threshold, predicted, true, contexts: {name: score}}}, predicted None where abstained and
-    true None where unknown; of a model that marks places {area, box}, too, as in a prediction, and {true_area,
-    true_box} by the frame's mask, on the same places.
+    true None where unknown; of a model that marks places {area, box}, too, as in a prediction, and where
+    the frame has a mask {true_area, true_box}, on the same places; null for a landmark of which nothing is known.
     Texts: {predicted, score, true, references, prompt, contexts: {name: text}}, under `prompt` what was known before;
     a context in which there is no answer is not among them.
     """
@@ -74,8 +75,10 @@ def _landmarks(
         }
         for prefix, boxes in (("", gold.boxes), ("true_", gold.true_boxes)):
             if unit.row in boxes:
-                area, box = boxes[unit.row][c]
-                said[name.split("/", 1)[1]] |= {f"{prefix}area": area, f"{prefix}box": box}
+                place = boxes[unit.row][c]
+                known = not prefix or gold.known[unit.row][c]
+                about = (float(place[0]), box_of(place)) if known else (None, None)
+                said[name.split("/", 1)[1]] |= dict(zip((f"{prefix}area", f"{prefix}box"), about, strict=True))
     return said
 
 

@@ -69,16 +69,17 @@ def evaluate(
     if not metrics:
         first = next(iter(data.broken.values()), f"no record has an answer{_strangers(data)}")
         raise UserError(f"nothing of {_part(split)} could be scored: {first}")
-    for notice in _broken(data):
+    unread = (*_broken(data), *_unread_masks(answers["gold"].unread_masks))
+    for notice in unread:
         print(notice, file=sys.stderr, flush=True)
     view = data.records(split)
     rows = prediction_rows(units, answers, data.labels, thresholds, scorer.worlds)
-    page = _page(system, data, split, scorer, metrics)
+    page = _page(system, data, split, scorer, metrics, unread)
     _write(folder, metrics, rows, report_html(page, rows, lambda row: view.record(row).image))
     return metrics
 
 
-def _page(system: System, data: RunData, split: str, scorer: Scorer, metrics: Metrics) -> Page:
+def _page(system: System, data: RunData, split: str, scorer: Scorer, metrics: Metrics, unread: tuple[str, ...]) -> Page:
     return Page(
         name=system.config.name,
         split=split,
@@ -87,7 +88,7 @@ def _page(system: System, data: RunData, split: str, scorer: Scorer, metrics: Me
         worlds={name: info.full_world for name, info in data.sources.items()},
         thresholds=scorer.thresholds,
         meta=system.meta,
-        notices=(*data.notices, *_broken(data)),
+        notices=(*data.notices, *unread),
     )
 
 
@@ -141,6 +142,11 @@ def fit_thresholds(system: System, data: RunData, *, progress: bool = False) -> 
 
 def _broken(data: RunData) -> tuple[str, ...]:
     return (f"{len(data.broken)} records could not be read and are left out of every score",) if data.broken else ()
+
+
+def _unread_masks(n: int) -> tuple[str, ...]:
+    """`data check` names them."""
+    return (f"{n} masks could not be read; their frames are not scored on places",) if n else ()
 
 
 def _contexts(asked: Sequence[str]) -> tuple[str, ...]:

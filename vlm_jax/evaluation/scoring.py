@@ -13,7 +13,7 @@ from vlm_jax.evaluation.answers import Answers
 from vlm_jax.evaluation.fact_scores import WITHIN, fact_samples, judged, scene_samples
 from vlm_jax.evaluation.intervals import Estimate, Groups, Samples
 from vlm_jax.evaluation.label_scores import AVERAGES, LabelUnits, Support, label_samples
-from vlm_jax.evaluation.place_scores import PlaceUnits, place_samples
+from vlm_jax.evaluation.place_scores import IN_MASK, PlaceUnits, place_samples
 from vlm_jax.evaluation.text_scores import TextUnits, shuffled_samples, text_samples
 from vlm_jax.evaluation.trivial import trivial_labels, trivial_texts
 from vlm_jax.evaluation.units import UNIT_NAMES, Unit, as_scored, references
@@ -141,19 +141,26 @@ class Scorer:
         return metrics | _about(scope, truth, thresholds)
 
     def _places(self, source: str, frames: Sequence[Unit], gold: Answers) -> Metrics:
-        """Where landmarks are, beside the constant answer; nothing without masks or without places."""
+        """Where landmarks are; nothing without masks or without places. The constant answer, and the gain over it, are
+        of the landmarks that training frames with masks know."""
         found = [u for u in frames if u.row in gold.places]
         if not found:
             return {}
         slots = self.labels.slots(source)
         names = tuple(self.labels.names[c].split("/", 1)[1] for c in slots)
         known = np.stack([gold.known[u.row] for u in found])[:, slots]
-        units = PlaceUnits(names, known, Groups.build([u.record.group for u in found]))
+        groups = Groups.build([u.record.group for u in found])
         compared = np.stack([gold.places[u.row] for u in found])[..., slots]
+        support = LabelUnits(names, compared[:, 0, IN_MASK] > 0, known, groups).support
+        scope = self._scope(source, "places", len(found), groups, support)
         options = {"resamples": self.resamples, "seed": self.seed}
-        own, constant = (place_samples(units, compared[:, i], **options) for i in (0, 1))
-        scope = self._scope(source, "places", len(found), units.groups)
-        metrics = scope.entries(own) | scope.entries(constant, within="trivial/constant")
+        metrics = scope.entries(place_samples(PlaceUnits(names, known, groups), compared[:, 0], **options))
+        usual = np.zeros(len(slots), bool) if gold.constant is None else gold.constant[slots]
+        if not usual.any():
+            return metrics
+        own, constant = (place_samples(PlaceUnits(names, known & usual, groups), each, **options)
+                         for each in compared.swapaxes(0, 1))  # fmt: skip
+        metrics |= scope.entries(constant, within="trivial/constant")
         return metrics | _gains(scope, own, {"constant": constant}, ("iou", "iou_soft"))
 
     def _label_samples(self, units: LabelUnits, score: np.ndarray, thresholds: Sequence[float | None]) -> Samples:

@@ -12,7 +12,7 @@ import numpy as np
 from vlm_jax.config.rules import TEXT_ONLY
 from vlm_jax.contract import Batch, Box, LandmarkPrediction, Prediction, TextPrediction
 from vlm_jax.data.collate import make_batch
-from vlm_jax.decoding.boxes import areas_and_boxes
+from vlm_jax.decoding.boxes import areas_and_boxes, box_of
 from vlm_jax.decoding.system import RawPrediction, System
 from vlm_jax.errors import UserError
 from vlm_jax.inference.images import load_frames
@@ -126,7 +126,7 @@ class Predictor:
         for c, name in enumerate(self.system.labels.names):
             threshold, score = self.system.thresholds.get(name), float(raw.probabilities[row, c])
             present = None if threshold is None else score >= threshold
-            place = places[c] if places else (None, None)
+            place = (None, None) if places is None else (float(places[c, 0]), box_of(places[c]))
             found.append(LandmarkPrediction(name, score, threshold, present, threshold is None, *place))
         return tuple(found)
 

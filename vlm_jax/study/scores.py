@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vlm_jax.contract import TASKS
 from vlm_jax.data.run_data import RunData
 from vlm_jax.evaluation.fact_scores import WITHIN as FACTS
 from vlm_jax.evaluation.fact_scores import fact_samples
@@ -286,15 +287,12 @@ class _Scorer:
                 self._add(system.shown, (source, task), metric, context, entry)
 
 
-_RESERVED = ("trivial", "gain", "class", "undefined_classes")
-
-
 def foreign(key: str) -> tuple[str, str, str, str] | None:
-    """(source, task, metric, context) of a key of metrics.json that is a score of the system itself."""
+    """(source, task, metric, context) of a key of metrics.json that is a score of the system itself, at a task."""
     source, task, *rest = key.split("/")
     context = GOLD
     if rest[0] == "context":
         context, rest = rest[1], rest[2:]
-    if not rest or rest[0] in _RESERVED:
+    if not rest or rest[0] in ("trivial", "gain", "class", "undefined_classes") or task not in TASKS:  # as `places`
         return None
     return source, task, "/".join(rest), context
