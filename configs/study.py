@@ -180,7 +180,7 @@ def null() -> ConfigDict:
 
 
 def levels() -> ConfigDict:
-    """All of what text and image say of one another, half and none, by the demo's model: what is removed must fade.
+    """All of what text and image say of one another, half and none, by `tiny`: what is removed must fade.
 
     `information` is the share of descriptions and of visual report sentences that are true to the scene.
 
@@ -195,7 +195,7 @@ def levels() -> ConfigDict:
     config.simulate.update(activities_per_procedure=24.0, frames_per_procedure=96)
     config.seeds = (0, 1, 2)
     config.variants = ("normal", "information=0.5", "information=0")
-    # The demo's, without what vlm-jax demo leaves to the preset.
+    # The demo's of then: without places, 96 frames a procedure; without what vlm-jax demo leaves to the preset.
     config.settings = (
         "data.vocab_size=768",
         "data.prompt_length=36",

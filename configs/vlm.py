@@ -80,7 +80,7 @@ def base() -> ConfigDict:
 
 
 def tiny() -> ConfigDict:
-    """Width 128 at 64 pixels, the image through a quarter of a ResNet-18 and two layers. The demo trains it.
+    """Width 128 at 64 pixels, the image through a quarter of a ResNet-18 and two layers (the demo: with places).
 
     Command: vlm-jax train --config configs/vlm.py:tiny --workdir runs/tiny --config.data.path=DIR
     Expect: learns the simulator's language and common landmarks; says nothing about light and base, which have a plain

@@ -15,7 +15,7 @@ example:
   vlm-jax demo --workdir runs/demo
 """
 
-# Frames are half of what the demo takes on a slow machine; places make up for fewer of them (docs/results/demo.md).
+# Frames cost most on a slow machine; places make up for fewer of them (docs/results/demo.md).
 SIMULATE = "--activities_per_procedure 24 --frames_per_procedure 64 --image_size 64 --seed 0"
 CONFIG = "configs/vlm.py:tiny,places"
 SPLIT = "kfold:3:0"  # of 24 procedures 12 to train on, 4 to choose thresholds on, 8 to test on

@@ -102,8 +102,8 @@ def _reference(system: Any, data: Any) -> Any:
         return _data(system, None, False)
     except UserError as error:
         data.notices.append(
-            "no trivial text scores, prior or tf-idf, nor a constant answer to places, for the run's training data could "
-            "not be opened "
+            "no trivial text scores, prior or tf-idf, nor a constant answer to places, for the run's training data "
+            "could not be opened "
             f"({str(error).partition(';')[0]}): bring them back to have these"
         )
         return data
