@@ -2,10 +2,10 @@
 
     python benchmarks/baselines.py --workdir runs/baselines
 
-The data are what the demo had at the time: 24 short simulated procedures, split kfold:3:0. Runs that are finished are not
-repeated, a run that was cut off goes on, and data of another simulator or runs of other settings are refused. After each
-system it writes a JSON file, the tables in docs/results/baselines.md and a plot of the training curves beside it.
-Everything is simulated and says nothing of surgery, nor of the systems at their published sizes.
+The data are what the demo had at the time: 24 short simulated procedures, split kfold:3:0. Runs that are finished are
+not repeated, a run that was cut off goes on, and data of another simulator or runs of other settings are refused.
+After each system it writes a JSON file, the tables in docs/results/baselines.md and a plot of the training curves
+beside it. Everything is simulated and says nothing of surgery, nor of the systems at their published sizes.
 """
 
 from __future__ import annotations
