@@ -286,8 +286,8 @@ def test_masks_that_say_nothing_or_another_thing(toy, tmp_path):
     assert said == {
         ("error", "its mask is damaged; build the data set again"),
         ("error", "its mask is a RGB image, not one label a pixel; build the data set again"),
-        ("error", "its mask holds the value 3; the 2 labels count from 1"),
-        ("warning", "its mask is 48 x 24 pixels, the image 24 x 24: another shape"),
+        ("error", "its mask holds the value 3: the 2 labels count from 1, anything else is 0"),
+        ("warning", "its mask is 48 x 24 pixels, the image 24 x 24: give both one shape"),
     }
     assert {f for f in found(out) if f[1] == "mask" and f[2].endswith("/0")} == set()
     assert not any(code == "mask" for _, code, _ in found(out, images=False))

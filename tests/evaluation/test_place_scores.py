@@ -148,6 +148,46 @@ def test_evaluation_scores_places_and_draws_them(masked_data, make_echo, tmp_pat
     assert 'class="box true"' in page and "Where landmarks are, by their masks" in page
 
 
+def test_each_source_is_scored_on_its_own_columns(masked_data, toy_bundle, make_echo, tmp_path):
+    """A second source knows the third stripe alone; its column is the model's fifth."""
+
+    def blue(id):
+        bundle = with_masks(toy_bundle(id))
+        frames = [
+            dataclasses.replace(f, visible=f.visible[2:3], fractions=(0.2,), mask=only_blue(f.mask))
+            for f in bundle.frames
+        ]
+        activities = tuple(dataclasses.replace(a, landmarks=a.landmarks[2:3]) for a in bundle.activities)
+        procedure = dataclasses.replace(bundle.procedure, source="other")
+        return dataclasses.replace(bundle, procedure=procedure, activities=activities, frames=frames)
+
+    def only_blue(png):
+        file = io.BytesIO()
+        Image.fromarray((np.asarray(Image.open(io.BytesIO(png))) == 3).astype(np.uint8)).save(file, "PNG")
+        return file.getvalue()
+
+    keywords = tuple(f"step_{i}" for i in range(4))
+    info = DatasetInfo("other", "simulated", ("blue",), keywords=keywords, extras=("mask",))
+    write_dataset(tmp_path / "other", info, [f"p{i}" for i in range(14)], blue, progress=False)
+    paths = (*masked_data.config.data.path, str(tmp_path / "other"))
+    config = dataclasses.replace(masked_data.config, data=dataclasses.replace(masked_data.config.data, path=paths))
+    data = RunData.open(config)
+    assert data.labels.names[4] == "other/blue"
+    echo = make_echo(data, ("landmarks",))
+    four = echo.probabilities
+    echo.probabilities = lambda batch: np.concatenate([four(batch), four(batch)[:, 2:3]], axis=1)
+
+    def places(batch):
+        shares = shares_of(batch)
+        return echo.probabilities(batch), np.concatenate([shares, shares[..., 2:3] / 2], axis=-1)
+
+    echo.places = places
+    metrics = evaluate(echo, data, "test", tmp_path / "eval", progress=False)
+    assert metrics["toy/places/iou_soft"]["value"] == 1.0
+    assert metrics["other/places/iou_soft"]["value"] == metrics["other/places/class/blue/iou_soft"]["value"] == 0.5
+    assert not any(key.startswith("other/places/class/") and "/blue/" not in key for key in metrics)
+
+
 def test_without_masks_to_learn_it_from_there_is_no_constant_answer(masked_data, data_paths, make_echo, tmp_path):
     echo = make_echo(masked_data, ("landmarks",))
     echo.places = lambda batch: (echo.probabilities(batch), shares_of(batch))
@@ -184,7 +224,10 @@ def test_frames_whose_masks_are_damaged_are_counted(masked_data, make_echo, tmp_
     echo.places = lambda batch: (echo.probabilities(batch), shares_of(batch))
     metrics = evaluate(echo, masked_data, "test", tmp_path / "eval", progress=False)
     n = metrics["toy/landmarks/map"]["n_units"]
-    assert f"{n} masks could not be read; their frames are not scored on places" in capsys.readouterr().err
+    assert (
+        f"{n} masks could not be read; such frames are not scored on places: `vlm-jax data check DIR` names them"
+        in capsys.readouterr().err
+    )
     assert not any(key.startswith("toy/places/") for key in metrics)
 
 

@@ -23,6 +23,8 @@ split: with other --data, --step, --contexts or settings give --out, too, to kee
 Data of another site, all of them (--split all), are scored beside what the run's own training data teach the trivial
 systems.
 
+Of a model with places (model.region_width) where landmarks are is scored, too, on frames that have masks.
+
 example:
   vlm-jax evaluate --workdir runs/tiny --split test
   vlm-jax evaluate --checkpoint runs/tiny --data data/other_site --split all --out runs/other_site

@@ -143,12 +143,15 @@ def _mask(mask: bytes, uid: str, labels: Sequence[str], image: bytes) -> Iterato
         yield Finding("error", "mask", uid, str(error).removeprefix(f"{uid}: "))
         return
     if (most := int(np.max(values, initial=0))) > len(labels):
-        yield Finding("error", "mask", uid, f"its mask holds the value {most}; the {len(labels)} labels count from 1")
+        count = f"the {len(labels)} labels count from 1, anything else is 0"
+        yield Finding("error", "mask", uid, f"its mask holds the value {most}: {count}")
     with Image.open(io.BytesIO(image)) as opened:  # the head alone; it was decoded before
         width, height = opened.size
     if abs(values.shape[0] * width - values.shape[1] * height) > max(height, width):
         size = f"{values.shape[1]} x {values.shape[0]}"
-        yield Finding("warning", "mask", uid, f"its mask is {size} pixels, the image {width} x {height}: another shape")
+        yield Finding(
+            "warning", "mask", uid, f"its mask is {size} pixels, the image {width} x {height}: give both one shape"
+        )
 
 
 def _patients(dataset: Dataset) -> list[str]:

@@ -145,8 +145,8 @@ def _broken(data: RunData) -> tuple[str, ...]:
 
 
 def _unread_masks(n: int) -> tuple[str, ...]:
-    """`data check` names them."""
-    return (f"{n} masks could not be read; their frames are not scored on places",) if n else ()
+    said = f"{n} mask{'s' if n > 1 else ''} could not be read; such frames are not scored on places"
+    return (f"{said}: `vlm-jax data check DIR` names them",) if n else ()
 
 
 def _contexts(asked: Sequence[str]) -> tuple[str, ...]:

@@ -158,8 +158,8 @@ class Scorer:
         usual = np.zeros(len(slots), bool) if gold.constant is None else gold.constant[slots]
         if not usual.any():
             return metrics
-        own, constant = (place_samples(PlaceUnits(names, known & usual, groups), each, **options)
-                         for each in compared.swapaxes(0, 1))  # fmt: skip
+        shared = PlaceUnits(names, known & usual, groups)
+        own, constant = (place_samples(shared, compared[:, i], **options) for i in (0, 1))
         metrics |= scope.entries(constant, within="trivial/constant")
         return metrics | _gains(scope, own, {"constant": constant}, ("iou", "iou_soft"))
 
