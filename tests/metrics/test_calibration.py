@@ -1,12 +1,16 @@
-"""Calibration: the fit is scikit-learn's on Platt's targets, and on drawn labels it brings scores back."""
+"""Calibration: the fit is scikit-learn's on Platt's targets, drawn labels bring scores back, few of them move little."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
-from vlm_jax.metrics.calibration import calibrate, fit_calibration, fit_one, logit
+from vlm_jax.metrics.calibration import calibrate, fit_calibration, fit_one, logit, shrunk_probabilities
 
 
 def drawn(n=4000, slope=0.5, offset=-1.5, seed=0):
@@ -69,3 +73,34 @@ def test_a_class_that_ranks_the_wrong_way_keeps_its_share():
         assert slope == 0.01
         mean = float((1 / (1 + np.exp(-(slope * (x + shift) + offset)))).mean())
         assert mean == pytest.approx(truth.mean(), abs=1e-3)
+
+
+def test_shrunk_probabilities_are_the_most_probable():
+    """Of cross-entropy (scikit-learn's) and the two Gaussians (scipy's), by a search that knows no gradient."""
+    x, truth = drawn(60)
+    score, weight = expit(x), np.random.default_rng(1).uniform(0.2, 1.0, 60)
+
+    def surprise(parameters):
+        z = np.exp(parameters[0]) * x + parameters[1]
+        labels = log_loss(truth, expit(z), sample_weight=weight, normalize=False)
+        return labels - norm.logpdf(parameters[0], scale=0.5) - norm.logpdf(parameters[1], scale=1.5)
+
+    found = minimize(surprise, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10}).x
+    expected = expit(np.exp(found[0]) * x + found[1])
+    np.testing.assert_allclose(shrunk_probabilities(score, truth, weight), expected, atol=1e-4)
+    assert np.abs(expected - score).max() > 0.02
+
+
+def test_shrunk_probabilities_are_scores_without_labels_and_platts_with_many():
+    x, truth = drawn(40_000)
+    nothing = np.zeros(len(x))
+    np.testing.assert_allclose(shrunk_probabilities(expit(x), truth, nothing), expit(x), atol=1e-6)
+    slope, offset = fit_one(x, truth, offset=True)
+    many = shrunk_probabilities(expit(x), truth, nothing + 1)
+    np.testing.assert_allclose(many, expit(slope * x + offset), atol=2e-3)
+
+
+def test_shrunk_probabilities_bear_what_is_certain_or_of_one_kind():
+    score, everywhere = np.array([0.0, 1.0, 0.5, 0.5]), np.ones(4, bool)
+    found = shrunk_probabilities(score, everywhere, np.ones(4))
+    assert np.isfinite(found).all() and (found[2] > 0.5) and found[0] < found[2] < found[1]

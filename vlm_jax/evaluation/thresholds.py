@@ -1,10 +1,17 @@
 """Decision thresholds per class, chosen on validation groups.
 
-Validation is often a sequence or two: what it says of a class holds elsewhere only so far. A label therefore counts as
-a belief: with n activities in validation it is the label itself with weight n / (n + `MIN_ACTIVITIES`), and the class's
-share in training with the rest. Thresholds are of the highest F1 expected under that belief, 2 E[TP] / (predicted +
-E[positives]). With much validation this is the F1-optimal threshold; with none it calls everything present, the best
-that can be done without knowledge (Lipton et al. 2014, arXiv 1402.1892).
+Validation is a few procedures, often a sequence or two: the threshold that was best on its labels is the best by chance
+in part. A label therefore counts as a belief, and thresholds are of the highest F1 expected under it, 2 E[TP] /
+(predicted + E[positives]) (Lipton et al. 2014, arXiv 1402.1892). What is believed of a frame is, in parts,
+
+- its label, with weight m / (m + `MIN_OF_LABELS`), of m activities with the class or without it, whichever are fewer;
+- else the model's own probability, recalibrated on the same frames (`metrics.calibration.shrunk_probabilities`): it
+  says of every frame how sure one can be, where a label says yes or no;
+- in place of this, with weight 1 - n / (n + `MIN_OF_SCORES`) of n activities, the class's share in training: what nobody
+  has validated is called present, the best that can be done without knowledge.
+
+With much validation this is the F1-optimal threshold of its labels. The two constants, and the prior of the
+recalibration, were chosen on drawn scores of new patients (docs/decisions/thresholds.md).
 """
 
 from __future__ import annotations
@@ -14,13 +21,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlm_jax.contract import LabelSpace
-from vlm_jax.metrics.classification import precision_recall_curve, scores
+from vlm_jax.metrics.calibration import shrunk_probabilities
+from vlm_jax.metrics.classification import precision_recall_curve
 
-MIN_ACTIVITIES = 10
-"""What is known before validation weighs as much as so many activities of it. And with fewer activities than this of
-either kind, with the class and without it, the class's own optimum is noise: it is shrunk towards the global threshold.
-(Of a class that is in every frame any threshold below the lowest score is optimal.)"""
-_GRID = np.arange(0.01, 1.0, 0.01)
+MIN_OF_LABELS = 100
+"""Activities of the rarer kind, with the class or without it, at which labels count as much as recalibrated scores."""
+MIN_OF_SCORES = 10
+"""Activities at which recalibrated scores count as much as the class's share in training."""
 
 
 def best_threshold(score: np.ndarray, truth: np.ndarray) -> float | None:
@@ -38,35 +45,31 @@ def best_threshold(score: np.ndarray, truth: np.ndarray) -> float | None:
     return float((cut[best] + lower) / 2)
 
 
-def global_threshold(score: np.ndarray, truth: np.ndarray, known: np.ndarray) -> float | None:
-    """One threshold for all classes [U, C]: the highest macro F1 on a grid of hundredths; None without any positive.
-
-    `truth` may hold probabilities, as in `best_threshold`.
-    """
-    belief = np.where(known, truth, 0.0).astype(float)
-    if not belief.any():
-        return None
-    macro = [float(scores(_expected_counts(belief, score >= t, known)).f1_macro) for t in _GRID]
-    best = np.flatnonzero(np.isclose(macro, np.max(macro)))
-    return float(_GRID[best[np.argmin(np.abs(_GRID[best] - 0.5))]])
-
-
-def _expected_counts(belief: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """float[C, 4] in the order of `metrics.classification.COUNTS`, from probabilities [U, C]."""
-    called = predicted & known
-    parts = (belief * called, (1 - belief) * called, belief * (known & ~called), known)
-    return np.stack([part.sum(0).astype(float) for part in parts], axis=-1)
-
-
-def believed(truth: np.ndarray, known: np.ndarray, activities: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """float[U, C]: each label of validation, shrunk towards the class's share in training (see above).
+def believed(
+    score: np.ndarray,
+    truth: np.ndarray,
+    activities: np.ndarray,
+    share: float = float("nan"),
+    *,
+    of_labels: float = MIN_OF_LABELS,
+    of_scores: float = MIN_OF_SCORES,
+) -> np.ndarray:
+    """float[U]: how sure one may be, after validation, that a class is in view of each frame (see above).
 
     Args:
-      truth, known: bool[U, C]. activities: str[U]. shares: float[C], nan where training knows nothing of the class.
+      score: float[U] in [0, 1], of frames in which the class is known. truth: bool[U].
+      activities: str[U], the same for frames of one activity.
+      share: of the class in training, nan where training knows nothing of it.
+      of_labels, of_scores: activities at which labels, and scores, count half.
     """
-    counts = np.array([len(set(activities[column].tolist())) for column in known.T])
-    weight = np.where(np.isnan(shares), 1.0, counts / (counts + MIN_ACTIVITIES))
-    return weight * truth + (1 - weight) * np.nan_to_num(shares)
+    names, place, frames = np.unique(activities, return_inverse=True, return_counts=True)
+    probability = shrunk_probabilities(score, truth, 1 / frames[place])
+    if not np.isnan(share):
+        trust = len(names) / (len(names) + of_scores)
+        probability = trust * probability + (1 - trust) * share
+    fewest = min(len(np.unique(activities[truth == present])) for present in (True, False))
+    weight = fewest / (fewest + of_labels)
+    return weight * truth + (1 - weight) * probability
 
 
 def choose_thresholds(
@@ -77,7 +80,7 @@ def choose_thresholds(
     labels: LabelSpace,
     label_counts: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, float | None]:
-    """Per class the threshold of highest expected F1, shrunk to its source's global one where activities are few.
+    """Per class the threshold of the highest expected F1.
 
     Args:
       score: float[U, C] in [0, 1], of validation frames. truth, known: bool[U, C].
@@ -92,18 +95,14 @@ def choose_thresholds(
     names = np.asarray(activities)
     positives, seen = label_counts[0], label_counts[0] + label_counts[1]
     shares = np.divide(positives, seen, out=np.full(len(seen), np.nan), where=seen > 0)
-    belief = believed(truth, known, names, shares)
     result: dict[str, float | None] = {}
     for source in dict.fromkeys(n.split("/", 1)[0] for n in labels.names):
         slots = labels.slots(source)
         any_positive = bool((truth & known)[:, slots].any())
-        shared = global_threshold(score[:, slots], belief[:, slots], known[:, slots]) if any_positive else None
         for c in slots:
-            keep = known[:, c]
-            own = best_threshold(score[keep, c], belief[keep, c])
-            fewest = min(len(set(names[keep & (truth[:, c] == present)])) for present in (True, False))
-            weight = min(1.0, fewest / MIN_ACTIVITIES)
-            undefined = shared is None or not keep.any()
-            blend = None if shared is None else weight * (own or 0.0) + (1 - weight) * shared
-            result[labels.names[c]] = None if undefined else blend
+            keep, found = known[:, c], None
+            if any_positive and keep.any():
+                belief = believed(score[keep, c], truth[keep, c], names[keep], float(shares[c]))
+                found = best_threshold(score[keep, c], belief)
+            result[labels.names[c]] = found
     return result

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
+from scipy.special import expit
 
 Calibration = dict[str, tuple[float, float]]
 """{scoped label: (slope, offset) of its logit}; a label that is not there stays as it is."""
@@ -19,6 +20,8 @@ MIN_ACTIVITIES = 5
 """With fewer validation activities of either kind, with the class and without it, a class keeps its scores."""
 _ITERATIONS = 100
 _SLOPES = (0.01, 100.0)
+_PRIOR = np.array([0.5, 1.5])
+"""Standard deviations of a slope's logarithm and of an offset, before any label is seen."""
 
 
 def logit(score: np.ndarray) -> np.ndarray:
@@ -98,6 +101,29 @@ def _offset(z: np.ndarray, target: np.ndarray) -> float:
 
     root: Any = brentq(excess, -float(z.max()) - 40.0, -float(z.min()) + 40.0)
     return float(root)
+
+
+def shrunk_probabilities(score: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """float64[U]: scores after the most probable recalibration of their logits, a slope and an offset.
+
+    Before the labels are seen the slope's logarithm and the offset are normal about nought (`_PRIOR`): with few labels
+    the scores stay what they are, with many this is Platt scaling. Labels may all be of one kind.
+
+    Args:
+      score: float[U] in [0, 1]. truth: bool[U].
+      weight: float[U], what each frame counts; 1 / (frames of its activity) has each activity count once.
+    """
+    x, y, precision = logit(score), np.asarray(truth, np.float64), 1 / np.square(_PRIOR)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        slope = np.exp(parameters[0])
+        z = slope * x + parameters[1]
+        value = weight @ (np.logaddexp(0, z) - y * z) + precision @ np.square(parameters) / 2
+        excess = weight * (expit(z) - y)
+        return float(value), np.array([excess @ x * slope, excess.sum()]) + precision * parameters
+
+    found = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
+    return expit(np.exp(found[0]) * x + found[1])
 
 
 def calibrate(score: np.ndarray, names: Sequence[str], calibration: Mapping[str, Sequence[float]]) -> np.ndarray:
