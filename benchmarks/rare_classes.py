@@ -158,7 +158,7 @@ class Benchmark:
                 settings = sets["balanced" if system == "balanced" else "plain"]
                 settings = settings | {"seed": str(seed), "train.tensorboard": "false", **dict(self.args.settings)}
                 folder = self.folder / f"{system}-{seed}"
-                jobs.append(partial(_train, preset.format(ablation), folder, settings))
+                jobs.append(partial(train_and_score, preset.format(ablation), folder, settings))
         on_shares(jobs, self.args.processes)
         return self.result(names, list(systems), data)
 
@@ -179,7 +179,7 @@ class Benchmark:
         runs = {}
         for system in systems:
             folders = [self.folder / f"{system}-{seed}" for seed in range(self.args.seeds)]
-            found = [one_run(predictions(f), predictions(f, "validation"), labels, rare) for f in folders]
+            found = [one_run(predictions(f), labels, rare) for f in folders]
             runs[system] = Samples.mean(found, system)
         return {
             "world": data["plain"].info.world,
@@ -194,13 +194,6 @@ class Benchmark:
             },
             "scores": score_table(runs),
         }
-
-
-def _train(preset: str, folder: Path, settings: dict[str, str]) -> None:
-    """Trains, and scores test and validation; what is finished is kept."""
-    train_and_score(preset, folder, settings)
-    if not (folder / "eval" / "validation" / "metrics.json").is_file():
-        vlm_jax("evaluate", "--workdir", str(folder), "--split", "validation", "--contexts", "gold")
 
 
 def parse() -> argparse.Namespace:

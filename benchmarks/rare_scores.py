@@ -6,30 +6,23 @@ import numpy as np
 from runs import ratio, shown
 
 from vlm_jax.evaluation.intervals import Groups, Samples
-from vlm_jax.evaluation.thresholds import best_threshold
 from vlm_jax.metrics.classification import average_precisions, counts_of, scores
 
-COLUMNS = ("rare", "common", "macro", "rare_ap", "rare_best", "rare_expected")
+COLUMNS = ("rare", "common", "macro", "rare_ap", "rare_best")
 
 
-def one_run(rows: list[dict], validation: list[dict], labels: tuple[str, ...], rare: np.ndarray) -> Samples:
+def one_run(rows: list[dict], labels: tuple[str, ...], rare: np.ndarray) -> Samples:
     """COLUMNS of one run: F1 of the rare and common landmarks and of all; of the rare ones what hangs on no choice of
-    thresholds, average precision and the highest F1 that any threshold has on these very frames; and their F1 by
-    thresholds of the highest F1 that the recalibrated scores of validation expect by themselves (Lipton et al. 2014),
-    which hang on its labels through two figures a class alone."""
+    thresholds, average precision and the highest F1 that any threshold has on these very frames."""
     groups = Groups.build([row["procedure"] for row in rows if "landmarks" in row])
     score, truth, predicted, known = _answers(rows, labels)
     sums = groups.sums(counts_of(truth, predicted, known))  # [G, C, 4]
-    seen = _answers(validation, labels)[0]
-    cuts = np.array([best_threshold(column, column) for column in seen.T])
-    sums_expected = groups.sums(counts_of(truth, score >= cuts, known))
 
     def fn(weights: np.ndarray) -> np.ndarray:
         f1 = scores(np.tensordot(weights, sums, axes=(1, 0))).f1
         precision = average_precisions(score[:, rare], truth[:, rare], known[:, rare], weights, groups.of)
         best = best_f1(score[:, rare], truth[:, rare], weights[:, groups.of])
-        expected = scores(np.tensordot(weights, sums_expected, axes=(1, 0))).f1[:, rare]
-        parts = (f1[:, rare], f1[:, ~rare], f1, precision, best, expected)
+        parts = (f1[:, rare], f1[:, ~rare], f1, precision, best)
         return np.stack([np.nanmean(part, axis=1) for part in parts], axis=1)
 
     return Samples.draw(COLUMNS, fn, len(groups), resamples=2000)
@@ -91,8 +84,6 @@ def tables(result: dict) -> str:
         "rare: AP",
         "gain",
         "rare: best F1",
-        "gain",
-        "rare: F1, expected",
         "gain",
     )
     lines += ["", f"| system | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]

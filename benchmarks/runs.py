@@ -61,9 +61,9 @@ def on_shares(jobs: Iterable[Callable[[], None]], processes: int) -> None:
             raise
 
 
-def predictions(folder: Path, split: str = "test") -> list[dict[str, Any]]:
-    """The rows of a finished run's predictions of a split."""
-    path = folder / "eval" / split / "predictions.jsonl"
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a finished run's predictions on the test part."""
+    path = folder / "eval" / "test" / "predictions.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

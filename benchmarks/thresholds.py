@@ -3,9 +3,9 @@
     python benchmarks/thresholds.py --out benchmarks/thresholds.json
 
 Nothing is trained. Six classes; shares, and what scores are off by, differ from patient to patient. Frames come in
-activities of one to five. Validation is of the training patient, the test of another. Two kinds of scores: log-odds that
-hold the class's share, more or less sure than they should be, and signals about nought. A figure is the mean difference of
-macro-F1 (of the classes with both kinds in the test) to the best threshold on validation's labels.
+activities of one to five. Validation is of the training patient, the test of another. Two kinds of scores: log-odds
+that hold the class's share, more or less sure than they should be, and signals about nought. A figure is the mean
+difference of macro-F1 (of the classes with both kinds in the test) to the best threshold on validation's labels.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Rules for thresholds, compared on drawn scores of new patients.")
     parser.add_argument("--draws", type=int, default=100, help="patients of each row; default: 100")
     parser.add_argument("--out", metavar="FILE", help="the figures as JSON")
     args = parser.parse_args()

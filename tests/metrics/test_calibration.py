@@ -1,4 +1,4 @@
-"""Calibration: the fit is scikit-learn's on Platt's targets, drawn labels bring scores back, few of them move little."""
+"""Calibration: the fit is scikit-learn's on Platt's targets; drawn labels bring scores back, few move little."""
 
 from __future__ import annotations
 

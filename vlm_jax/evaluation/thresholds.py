@@ -7,8 +7,8 @@ in part. A label therefore counts as a belief, and thresholds are of the highest
 - its label, with weight m / (m + `MIN_OF_LABELS`), of m activities with the class or without it, whichever are fewer;
 - else the model's own probability, recalibrated on the same frames (`metrics.calibration.shrunk_probabilities`): it
   says of every frame how sure one can be, where a label says yes or no;
-- in place of this, with weight 1 - n / (n + `MIN_OF_SCORES`) of n activities, the class's share in training: what nobody
-  has validated is called present, the best that can be done without knowledge.
+- in place of this, with weight 1 - n / (n + `MIN_OF_SCORES`) of n activities, the class's share in training: what
+  nobody has validated is called present, the best that can be done without knowledge.
 
 With much validation this is the F1-optimal threshold of its labels. The two constants, and the prior of the
 recalibration, were chosen on drawn scores of new patients (docs/decisions/thresholds.md).
