@@ -43,7 +43,7 @@ setup: $(DEMO)  ## what running needs, in .venv
 
 setup-dev: $(DEV)  ## what developing needs, in .venv
 
-demo: $(DEMO)  ## simulate, train, evaluate, predict on this machine (3 to 8 minutes on two cores)
+demo: $(DEMO)  ## simulate, train, evaluate, predict on this machine (3 to 6 minutes on two cores)
 	$(BIN)/vlm-jax demo --workdir $(WORKDIR)
 
 lint: style  ## ruff, the rooms, pyright
